@@ -1,0 +1,430 @@
+//! The `crashcheck` command: arguments, progress, exit codes.
+//!
+//! I own what a user types and how a program ends. (A1) Each exit code means one thing, and that is API.
+//! (A2) A closed pipe ends quietly. (A3) A progress bar is drawn only on a terminal, on standard error;
+//! with `--json` the last line of standard output is one JSON object. I check nothing myself.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::core::choices::{Bounds, Tears};
+use crate::core::profile::Profile;
+use crate::core::replay::replay;
+use crate::engine::campaign::{self, Options};
+use crate::engine::certificate;
+use crate::engine::execute::execute;
+use crate::engine::subject::EngineSubject;
+use crate::engine::{flip, kill, mutants};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All that was checked holds.
+    Pass = 0,
+    /// A finding: something does not hold.
+    Finding = 1,
+    /// The arguments make no sense.
+    Usage = 2,
+    /// The harness is broken: a control run failed, or the checker cannot do its work here.
+    HarnessBroken = 3,
+    /// The budget was too small to check anything.
+    NotMeasured = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 all that was checked holds; 1 a finding; 2 usage; 3 the harness is broken; \
+4 nothing was measured.";
+
+#[derive(Parser, Debug)]
+#[command(version, about = "Shows that no crash leaves a store silently partial", after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Checks the seawall engine on a simulated disk
+    #[command(after_help = EXIT_CODES)]
+    Engine(EngineArgs),
+    /// Kills a process that writes to a real directory, again and again
+    #[command(after_help = EXIT_CODES)]
+    Kill(KillArgs),
+    #[command(hide = true)]
+    KillChild {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        cycle: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TearsArg {
+    /// Each unit of 512 bytes is old or new
+    None,
+    /// One unit of a state may be torn at any byte
+    One,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProfileArg {
+    /// Anything not synced may be lost or reordered
+    PosixStrict,
+    /// ext4 with data=ordered
+    Ext4,
+}
+
+#[derive(Args, Debug)]
+struct EngineArgs {
+    /// Enumerate every sequence of up to this many operations
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=6))]
+    length: u32,
+    /// Try every set of up to this many unsynced units at a crash point
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=16))]
+    max_units: u8,
+    /// Above that, omit (and keep) at most this many
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=4))]
+    omissions: u8,
+    /// Whether units are torn inside
+    #[arg(long, value_enum, default_value = "none")]
+    tears: TearsArg,
+    /// Crash inside recovery this many times in a row
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=3))]
+    nested: u8,
+    /// Crash inside the recoveries of one run in so many
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    nested_every: u64,
+    /// What order the file system keeps
+    #[arg(long, value_enum, default_value = "posix-strict")]
+    profile: ProfileArg,
+    /// Stop after this many seconds (60 unless another limit is given)
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Stop after this many states
+    #[arg(long)]
+    states: Option<u64>,
+    /// Stop when every enumerated sequence is done
+    #[arg(long)]
+    complete: bool,
+    /// Names the order of the sequences
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Go on with this sequence, as an earlier certificate says
+    #[arg(long, default_value_t = 0)]
+    resume: u64,
+    /// Threads; one for each processor unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+    jobs: Option<u16>,
+    /// End with one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Show that each planted bug is found, instead
+    #[arg(long, conflicts_with_all = ["flip_bits", "replay", "complete", "states"])]
+    mutants: bool,
+    /// Flip every bit of a small store, instead
+    #[arg(long, conflicts_with_all = ["replay", "complete", "states"])]
+    flip_bits: bool,
+    /// Show one finding again: OPERATIONS, or OPERATIONS@STATE as a finding prints it
+    #[arg(long, value_name = "ID")]
+    replay: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct KillArgs {
+    /// How many kills
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    cycles: u64,
+    /// Where: a directory without a store; a temporary one unless given
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Bytes in a segment
+    #[arg(long, default_value_t = 1 << 20)]
+    segment_bytes: u64,
+    /// Names the operations and the moments of the kills
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// End with one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let exit = if e.use_stderr() { Exit::Usage } else { Exit::Pass };
+            return if e.print().is_err_and(|e| !is_closed_pipe(&e)) {
+                Exit::HarnessBroken.into()
+            } else {
+                exit.into()
+            };
+        }
+    };
+    let done = match cli.command {
+        Command::Engine(args) => engine(&args),
+        Command::Kill(args) => kill(&args),
+        Command::KillChild { dir, seed, cycle } => kill::child(&dir, seed, cycle).map(|()| Exit::Pass),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(e) if e.downcast_ref::<io::Error>().is_some_and(is_closed_pipe) => Exit::Pass.into(),
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+            Exit::HarnessBroken.into()
+        }
+    }
+}
+
+fn is_closed_pipe(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Writes to standard output; a closed pipe is an error that ends the program quietly.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn print_json(json: bool, value: &Value) -> anyhow::Result<()> {
+    if json { print(&format!("{value}\n")) } else { Ok(()) }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn bar(length: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} {msg}");
+    ProgressBar::new(length).with_style(style.expect("the template is well-formed"))
+}
+
+impl EngineArgs {
+    fn jobs(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(all, usize::from)
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            max_subset_units: usize::from(self.max_units),
+            omissions: usize::from(self.omissions),
+            tears: match self.tears {
+                TearsArg::None => Tears::None,
+                TearsArg::One => Tears::One,
+            },
+            nested_depth: self.nested,
+            profile: match self.profile {
+                ProfileArg::PosixStrict => Profile::PosixStrict,
+                ProfileArg::Ext4 => Profile::Ext4,
+            },
+            ..Bounds::default()
+        }
+    }
+
+    fn options(&self) -> Options {
+        let unlimited = self.states.is_some() || self.complete;
+        Options {
+            seed: self.seed,
+            length: self.length,
+            bounds: self.bounds(),
+            nested_every: self.nested_every,
+            seconds: self.seconds.or((!unlimited).then_some(60)),
+            states: self.states,
+            complete: self.complete,
+            jobs: self.jobs(),
+            first: self.resume,
+        }
+    }
+}
+
+fn engine(args: &EngineArgs) -> anyhow::Result<Exit> {
+    if let Some(id) = &args.replay {
+        return replay_one(id, args);
+    }
+    if args.mutants {
+        return hunt(args);
+    }
+    if args.flip_bits {
+        return flip_bits(args);
+    }
+    let options = args.options();
+    let bar = bar(options.seconds.unwrap_or(0));
+    let summary = campaign::campaign(&options, |summary| {
+        bar.set_position(bar.elapsed().as_secs());
+        let counters = &summary.counters;
+        bar.set_message(format!(
+            "s, {} sequences, {} states, {} silent, {} false alarms",
+            summary.sequences, counters.distinct, counters.silent, counters.false_alarms
+        ));
+    });
+    bar.finish_and_clear();
+    if let Some(broken) = &summary.broken {
+        print(&format!("HARNESS-BROKEN: {broken}\n"))?;
+        print_json(args.json, &certificate::machine(&summary, &options))?;
+        return Ok(Exit::HarnessBroken);
+    }
+    print(&certificate::text(&summary, &options))?;
+    print_json(args.json, &certificate::machine(&summary, &options))?;
+    Ok(if !summary.is_pass() {
+        Exit::Finding
+    } else if summary.counters.distinct == 0 {
+        Exit::NotMeasured
+    } else {
+        Exit::Pass
+    })
+}
+
+fn replay_one(id: &str, args: &EngineArgs) -> anyhow::Result<Exit> {
+    let (sequence, state) = match certificate::parse_replay(id) {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            writeln!(
+                io::stderr(),
+                "crashcheck: {e}\nwrite --replay 'append.0,vote.1@SEED.RUN.CUT.STATE' as a finding prints it"
+            )?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let run = execute::<seawall::vfs::mem::MemVfs>(&sequence);
+    for wrong in &run.wrong {
+        print(&format!("{}: the living handle: {}\n", wrong.property, wrong.text))?;
+    }
+    let Some(state) = state else {
+        print(&format!("{} operations, {} wrong\n", sequence.steps.len(), run.wrong.len()))?;
+        return Ok(if run.wrong.is_empty() { Exit::Pass } else { Exit::Finding });
+    };
+    let subject = EngineSubject::<seawall::vfs::mem::MemVfs>::default();
+    match replay(&subject, &run, &args.bounds(), &state) {
+        Ok(replayed) => {
+            print(&replayed.text)?;
+            Ok(if replayed.violations.is_empty() { Exit::Pass } else { Exit::Finding })
+        }
+        Err(e) => {
+            writeln!(io::stderr(), "crashcheck: {e}\nuse the profile under which the finding was made")?;
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+fn hunt(args: &EngineArgs) -> anyhow::Result<Exit> {
+    let total = mutants::hunted().count();
+    let bar = bar(total as u64);
+    let patience = Duration::from_secs(args.seconds.unwrap_or(10));
+    let rows = mutants::run(args.jobs(), args.seed, patience, |row| {
+        bar.inc(1);
+        bar.set_message(row.bug);
+    });
+    bar.finish_and_clear();
+    let mut text = String::new();
+    for row in &rows {
+        let end = row.killed.as_ref().map_or("SURVIVED".to_owned(), |k| {
+            format!("{:4} {:2} operations {:7} states  {}", k.property, k.operations, k.states, k.by)
+        });
+        text.push_str(&format!("{:26} {:6.2} s  {end}\n{:36}{}\n", row.bug, row.seconds, "", row.text));
+    }
+    let survivors: Vec<&str> = rows.iter().filter(|r| r.killed.is_none()).map(|r| r.bug).collect();
+    let killed = rows.len() - survivors.len();
+    for (bug, why) in mutants::COVERED {
+        text.push_str(&format!("not counted: {}, because {why}\n", bug.name()));
+    }
+    text.push_str(&format!("{killed} of {total} planted bugs killed\n"));
+    print(&text)?;
+    let value = json!({ "total": total, "killed": killed, "survivors": survivors, "bugs": rows });
+    print_json(args.json, &value)?;
+    Ok(if survivors.is_empty() { Exit::Pass } else { Exit::Finding })
+}
+
+fn flip_bits(args: &EngineArgs) -> anyhow::Result<Exit> {
+    let bar = bar(0);
+    let counts = flip::run(args.jobs(), |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+        bar.set_message("bytes");
+    });
+    bar.finish_and_clear();
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(e) => {
+            print(&format!("HARNESS-BROKEN: {e}\n"))?;
+            return Ok(Exit::HarnessBroken);
+        }
+    };
+    let verdict = if counts.is_pass() { "PASS" } else { "FAIL" };
+    let findings: String = counts.findings.iter().map(|f| format!("{f}\n")).collect();
+    print(&format!(
+        "{findings}{verdict}\nflips {} and truncations {} of {} bytes: exact {}, repaired {}, reported {}, refused {}, \
+         silent {}, panics {}, hangs {}; in stretches of zeros {} bits and {} lengths were passed over\n",
+        counts.flips,
+        counts.truncations,
+        counts.bytes,
+        counts.exact,
+        counts.repaired,
+        counts.reported,
+        counts.refused,
+        counts.silent,
+        counts.panics,
+        counts.hangs,
+        counts.flips_passed_over,
+        counts.truncations_passed_over
+    ))?;
+    print_json(args.json, &serde_json::to_value(&counts)?)?;
+    Ok(if counts.is_pass() { Exit::Pass } else { Exit::Finding })
+}
+
+fn kill(args: &KillArgs) -> anyhow::Result<Exit> {
+    let temporary = tempfile::tempdir()?;
+    let dir = args.dir.clone().unwrap_or_else(|| temporary.path().join("store"));
+    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        writeln!(
+            io::stderr(),
+            "crashcheck: {} is not empty; name a directory that is, or none",
+            dir.display()
+        )?;
+        return Ok(Exit::Usage);
+    }
+    let settings = kill::Settings {
+        program: std::env::current_exe()?,
+        cycles: args.cycles,
+        dir,
+        segment_bytes: args.segment_bytes,
+        seed: args.seed,
+    };
+    let bar = bar(args.cycles);
+    let counts = kill::run(&settings, |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    let verdict = if counts.is_pass() { "PASS" } else { "FAIL" };
+    let findings: String = counts.findings.iter().map(|f| format!("{f}\n")).collect();
+    print(&format!(
+        "{findings}{verdict}\n{} kills ({} during recovery): {} batches acknowledged, {} left open of which {} were done; \
+         lost {}, resurrected {}, false alarms {}, failures {}\n",
+        counts.cycles,
+        counts.during_recovery,
+        counts.acknowledged,
+        counts.unknown,
+        counts.unknown_done,
+        counts.lost,
+        counts.resurrected,
+        counts.false_alarms,
+        counts.failures
+    ))?;
+    print_json(args.json, &serde_json::to_value(&counts)?)?;
+    Ok(if counts.is_pass() { Exit::Pass } else { Exit::Finding })
+}

@@ -1,0 +1,156 @@
+//! Steps that inject an error and look at how the living handle takes it.
+//!
+//! I own which call fails, and what must hold right after. What a crash then leaves is explored like
+//! that of any other step. I do not own how a disk fails (see the engine's simulated one).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use seawall::types::Vote;
+use seawall::vfs::Vfs;
+use seawall::vfs::mem::{Call, CallKind, Fault, SyncFailure};
+
+use super::execute::Host;
+use super::oracle::{Act, What};
+use super::planted::Disk;
+use super::step::{GROUPS, Kind, Step, payload};
+
+const EINTR: i32 = 4;
+const EIO: i32 = 5;
+/// More blocks of 512 bytes than any run takes.
+const MANY_BLOCKS: u64 = 1 << 30;
+
+/// The ways in which a sync fails and says so, by the low bits of a step's salt.
+const TOLD: [SyncFailure; 4] =
+    [SyncFailure::KeptClean, SyncFailure::Reverted, SyncFailure::KeptClean, SyncFailure::Partial];
+
+impl<V: Disk> Host<V> {
+    /// Runs a step that injects an error.
+    pub(super) fn inject(&mut self, step: Step) {
+        self.faulty = true;
+        match step.kind {
+            Kind::FailSync => self.fail_sync(step.salt),
+            Kind::Interrupt => self.disturb_write(step.salt, Fault::Errno(EINTR)),
+            Kind::ShortWrite => self.disturb_write(step.salt, Fault::ShortWrite(700)),
+            Kind::NoSpace => self.no_space(step.salt),
+            Kind::ReadError => self.read_error(step.salt),
+            other => unreachable!("{other:?} injects nothing"),
+        }
+    }
+
+    /// Lets the `n`-th call of some kinds from now on fail, once.
+    fn arm(&self, n: u64, kinds: &'static [CallKind], fault: Fault) {
+        let seen = AtomicU64::new(0);
+        let faults = move |call: &Call| {
+            (kinds.contains(&call.kind) && seen.fetch_add(1, Ordering::Relaxed) == n).then_some(fault)
+        };
+        self.disk.mem().set_faults(Some(Arc::new(faults)));
+    }
+
+    pub(super) fn disarm(&self) {
+        self.disk.mem().set_faults(None);
+    }
+
+    /// What runs while an error is armed.
+    fn inner(&mut self, choice: u8) {
+        let step = |kind| Step::new(kind, choice);
+        match choice % 8 {
+            0 => self.overlap(16),
+            1 => self.overlap(choice),
+            2 => self.rotate(0),
+            3 => self.planned(Step::new(Kind::Publish, 7)),
+            4 => self.planned(step(Kind::Overwrite)),
+            5 => self.planned(step(Kind::AppendLarge)),
+            6 => self.planned(step(Kind::Batch)),
+            _ => self.close(0),
+        }
+    }
+
+    /// One sync fails. The handle may then say nothing durable, and the next open settles.
+    fn fail_sync(&mut self, salt: u8) {
+        let behaviour = TOLD[usize::from(salt & 3)];
+        let kinds = &[CallKind::SyncData, CallKind::SyncAll, CallKind::SyncDir];
+        self.arm(u64::from(salt >> 2 & 7), kinds, Fault::FailSync(behaviour));
+        self.inner(salt >> 5);
+        if self.engine.is_some() && self.poisoned {
+            self.go_on();
+        }
+        self.disarm();
+        if self.engine.is_none() || self.poisoned {
+            self.reopen(false);
+        }
+    }
+
+    /// A handle that has failed must refuse.
+    fn go_on(&mut self) {
+        for _ in 0..2 {
+            let term = 1 + self.live_term();
+            let vote = Vote::new(term, 0, payload(term, 6));
+            self.batch(vec![Act::new(GROUPS[1], What::Vote(vote))]);
+        }
+    }
+
+    /// One write is interrupted or short: nothing may come of it.
+    fn disturb_write(&mut self, salt: u8, fault: Fault) {
+        self.arm(u64::from(salt & 3), &[CallKind::Write], fault);
+        self.inner(2 + (salt >> 2) % 6);
+        self.disarm();
+        if self.poisoned || self.engine.is_none() {
+            self.fault("P12", format!("{fault:?} on a write is no failure, and the handle failed"));
+            self.reopen(false);
+        }
+    }
+
+    /// The disk is full: entries are refused and nothing changes; a vote and a restart still work.
+    fn no_space(&mut self, salt: u8) {
+        // The reserve is filled ahead of need; what is tested is that it lasts.
+        self.maintain(0);
+        let mem = self.disk.mem().clone();
+        mem.set_capacity(Some(MANY_BLOCKS));
+        let used = MANY_BLOCKS - mem.available_space().expect("no fault is armed") / 512;
+        mem.set_capacity(Some(used + u64::from(salt & 3) * 10));
+        for n in 0..6 {
+            let kind = if n % 3 == 2 { Kind::Publish } else { Kind::AppendLarge };
+            self.planned(Step::new(kind, salt.wrapping_add(n * 2)));
+            if self.poisoned {
+                break;
+            }
+        }
+        if salt & 4 != 0 && !self.poisoned {
+            self.rotate_or_refuse();
+        }
+        if !self.poisoned {
+            let term = 1 + self.live_term();
+            let vote = Vote::new(term, 0, payload(term, 6));
+            if !self.batch(vec![Act::new(GROUPS[1], What::Vote(vote))]) {
+                self.fault("P17", "a vote was refused on a full disk".into());
+            }
+        }
+        self.reopen(false);
+        mem.set_capacity(None);
+        if self.engine.is_none() {
+            self.reopen(false);
+        }
+    }
+
+    /// Appends until the disk is full.
+    fn rotate_or_refuse(&mut self) {
+        for n in 0..16 {
+            let before = self.events();
+            self.planned(Step::new(Kind::AppendLarge, 4 + n % 2));
+            if self.poisoned || self.refused_since(before) {
+                return;
+            }
+        }
+    }
+
+    /// A read fails during open: refused or unharmed, and the next open is exact.
+    fn read_error(&mut self, salt: u8) {
+        self.close_quietly();
+        self.arm(u64::from(salt & 63), &[CallKind::Read, CallKind::Map, CallKind::List], Fault::Errno(EIO));
+        let first = self.try_open();
+        self.disarm();
+        drop(first);
+        self.open();
+    }
+}

@@ -1,0 +1,374 @@
+//! Media faults: damage a store that is known, open it, and say whether the damage was told.
+//!
+//! I own the kinds of damage and the judgement (P13): what comes back is exact, or repaired, or what is
+//! missing of it is inside `lost` or `maybe_acked`, or a read says so, or open refuses with a typed
+//! error. Anything else is silent. (D1) An excuse covers only what it names: a lost vote excuses a vote.
+//! I do not choose how much is tried (see flip and mutants).
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use seawall::types::{self, Entry, GroupId, Index, Position};
+use seawall::vfs::mem::{self, MemVfs, PAGE};
+use seawall::{CreateOptions, Engine, Lost, RecoveryReport, Store, WriteBatch};
+
+use super::execute::{create_options, execute, open_options};
+use super::generate::Sequence;
+use super::observe::{observe, observe_each};
+use super::oracle::{Group, State};
+use super::planted::Disk;
+use super::step::{self, GROUPS, payload};
+
+/// A store whose contents are known.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its bytes.
+    pub image: mem::Image,
+    /// The state after all batches, then after all but the last, and so on, each with the position of
+    /// the first batch that is missing from it.
+    states: Vec<(Arc<State>, Option<Position>)>,
+}
+
+/// The steps of the stores that are damaged: several groups, votes, an overwritten suffix, owned
+/// snapshots with and without a compaction, a recreated group.
+const STEPS: &str = "batch.0,publish.4,overwrite.1,group.1,compact-owned.3,large.1,vote.0,batch.1,group.2,append.2,append.0,append.1";
+
+impl Known {
+    /// A store that was left open.
+    pub fn unclean<V: Disk>() -> Self {
+        let steps = step::parse(STEPS).expect("the steps are well-formed");
+        let run = execute::<V>(&Sequence::of(steps));
+        let moments = &run.moments;
+        let last = moments.last().expect("never empty");
+        let mut states = vec![(last.allowed[0].clone(), None)];
+        let mut missing = run.positions.len();
+        while let Some(number) = missing.checked_sub(1) {
+            missing = number;
+            let Some(before) = moments.iter().rev().find(|m| m.issued == number) else { break };
+            let Some(position) = run.positions[number] else { break };
+            states.push((before.allowed.last().expect("never empty").clone(), Some(position)));
+        }
+        Self { name: "left open", image: run.image, states }
+    }
+
+    /// The same store, closed.
+    ///
+    /// # Panics
+    /// If it cannot be opened or closed.
+    pub fn clean<V: Disk>() -> Self {
+        let open = Self::unclean::<V>();
+        let mem = MemVfs::from_image(open.image.clone());
+        let (engine, _) = Engine::open_in(V::over(mem.clone()), open_options()).expect("it was left open");
+        engine.close().expect("nothing fails");
+        Self { name: "closed", image: mem.image(), ..open }
+    }
+
+    /// Opens the damaged bytes, reads everything and judges.
+    pub fn probe<V: Disk>(&self, image: mem::Image) -> Outcome {
+        let _quiet = super::quiet();
+        let asked = AssertUnwindSafe(|| {
+            let mem = MemVfs::from_image(image);
+            match Engine::open_in(V::over(mem), open_options()) {
+                Err(e) => Outcome::Refused(e.to_string()),
+                Ok((engine, report)) => {
+                    // Not dropped in a panic: that may panic again.
+                    let engine = std::mem::ManuallyDrop::new(engine);
+                    let outcome = self.compare(&engine, &report);
+                    drop(std::mem::ManuallyDrop::into_inner(engine));
+                    outcome
+                }
+            }
+        });
+        catch_unwind(asked).unwrap_or_else(|cause| Outcome::Panic(super::panic_text(&*cause)))
+    }
+
+    /// Whether damage is noticed: it is not wrong, and the open or else a verification says something.
+    pub fn is_noticed<V: Disk>(&self, image: &mem::Image) -> bool {
+        let verify = || {
+            let looked = Store::open_read_only_in(V::over(MemVfs::from_image(image.clone())));
+            looked.and_then(|(store, _)| store.verify()).map_or(true, |report| !report.damage.is_empty())
+        };
+        match self.probe::<V>(image.clone()) {
+            Outcome::Exact => super::quiet_result(verify).unwrap_or(false),
+            outcome => !outcome.is_wrong(),
+        }
+    }
+
+    fn compare<V: Disk>(&self, engine: &Engine<V>, report: &RecoveryReport) -> Outcome {
+        let mut unread = BTreeSet::new();
+        let mut seen = State::default();
+        for (id, group) in observe_each(engine) {
+            match group {
+                Ok(group) => drop(seen.groups.insert(id, group)),
+                Err(e) if e.told => drop(unread.insert(id)),
+                Err(e) => return Outcome::Silent(e.text),
+            }
+        }
+        let above = report.maybe_acked.map(|m| m.above);
+        let possible = |missing: Option<Position>| missing.is_none_or(|p| above.is_some_and(|a| p > a));
+        let mut first = None;
+        for (state, missing) in self.states.iter().filter(|(_, missing)| possible(*missing)) {
+            match unexcused(state, &seen, &unread, &report.lost) {
+                None if missing.is_some() || !unread.is_empty() || !report.lost.is_empty() => {
+                    return Outcome::Reported;
+                }
+                None if report.is_alarm() => return Outcome::Repaired,
+                None => return Outcome::Exact,
+                Some(text) => first = first.or(Some(text)),
+            }
+        }
+        Outcome::Silent(format!(
+            "{}; the report: {report}",
+            first.expect("the whole state is always possible")
+        ))
+    }
+}
+
+/// What came of damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is there and nothing was said.
+    Exact,
+    /// Everything is there, and the damage was named.
+    Repaired,
+    /// What is missing was named, or may be missing by `maybe_acked`, or its read says so.
+    Reported,
+    /// Open gave a typed error.
+    Refused(String),
+    /// Something is wrong and nothing says so.
+    Silent(String),
+    /// Open or a read panicked.
+    Panic(String),
+}
+
+impl Outcome {
+    /// Whether it must not happen.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Outcome::Silent(_) | Outcome::Panic(_))
+    }
+}
+
+/// The first difference that neither a report nor a failed read excuses.
+fn unexcused(wanted: &State, seen: &State, unread: &BTreeSet<GroupId>, lost: &[Lost]) -> Option<String> {
+    if lost.iter().any(|l| matches!(l, Lost::Unnamed { .. } | Lost::State { .. } | Lost::File { .. })) {
+        return invented(wanted, seen);
+    }
+    let ids: BTreeSet<_> = wanted.groups.keys().chain(seen.groups.keys()).copied().collect();
+    ids.into_iter().filter(|id| !unread.contains(id)).find_map(|id| {
+        let event = lost.iter().any(|l| matches!(l, Lost::GroupEvent { group } if *group == id));
+        match (wanted.groups.get(&id), seen.groups.get(&id)) {
+            _ if event => None,
+            (Some(wanted), Some(seen)) => group_unexcused(id, wanted, seen, lost),
+            (wanted, _) => {
+                Some(format!("group {id} is {}", if wanted.is_some() { "missing" } else { "there" }))
+            }
+        }
+    })
+}
+
+/// Even where anything may be lost, nothing may be made up.
+fn invented(wanted: &State, seen: &State) -> Option<String> {
+    seen.groups.iter().find_map(|(id, group)| {
+        let known = wanted.groups.get(id)?;
+        let other = |e: &&Entry| known.entries.get(&e.id.index).is_some_and(|k| k.id == e.id && k != *e);
+        group.entries.values().find(other).map(|e| format!("group {id}: entry {} has other bytes", e.id))
+    })
+}
+
+fn group_unexcused(id: GroupId, wanted: &Group, seen: &Group, lost: &[Lost]) -> Option<String> {
+    let is_lost = |ask: &dyn Fn(&Lost) -> bool| lost.iter().any(ask);
+    let missing = |index: Index| {
+        is_lost(
+            &|l| matches!(l, Lost::Entries { group, from, to, .. } if *group == id && (*from..=*to).contains(&index)),
+        )
+    };
+    for (index, entry) in &seen.entries {
+        if wanted.entries.get(index) != Some(entry) {
+            let back = is_lost(
+                &|l| matches!(l, Lost::Truncate { group, .. } | Lost::Purge { group, .. } if *group == id),
+            );
+            let known = wanted.entries.get(index).is_some_and(|w| w.id == entry.id);
+            if !back || known {
+                return Some(format!("group {id}: entry {} is not what was stored", entry.id));
+            }
+        }
+    }
+    if let Some(index) = wanted.entries.keys().find(|i| !seen.entries.contains_key(i) && !missing(**i)) {
+        return Some(format!("group {id}: entry {index} is missing"));
+    }
+    if wanted.vote != seen.vote && !is_lost(&|l| matches!(l, Lost::Vote { group } if *group == id)) {
+        return Some(format!("group {id}: another vote"));
+    }
+    if wanted.commit != seen.commit && !is_lost(&|l| matches!(l, Lost::Commit { group, .. } if *group == id))
+    {
+        return Some(format!("group {id}: commit index {} for {}", seen.commit, wanted.commit));
+    }
+    let pointer = is_lost(&|l| matches!(l, Lost::SnapshotPointer { group, .. } if *group == id));
+    if wanted.snapshot.as_ref().map(|s| (s.id, &s.content))
+        != seen.snapshot.as_ref().map(|s| (s.id, &s.content))
+        && !pointer
+    {
+        return Some(format!("group {id}: another snapshot"));
+    }
+    let moved = is_lost(&|l| match l {
+        Lost::Entries { group, .. } | Lost::Truncate { group, .. } | Lost::Purge { group, .. } => {
+            *group == id
+        }
+        _ => false,
+    });
+    if (wanted.first, wanted.purged, wanted.last) != (seen.first, seen.purged, seen.last) && !moved {
+        return Some(format!(
+            "group {id}: {}..={} for {}..={}",
+            seen.first, seen.last, wanted.first, wanted.last
+        ));
+    }
+    let same = wanted.incarnation.is_none() || wanted.incarnation == seen.incarnation;
+    (!same).then(|| format!("group {id}: another incarnation"))
+}
+
+/// One flipped bit of a file.
+#[must_use]
+pub fn flip(image: &mem::Image, file: &str, bit: u64) -> mem::Image {
+    let mut image = image.clone();
+    let content = image.files.get_mut(file).expect("a file of the image");
+    let byte = bit / 8;
+    let mut value = [0];
+    content.read(byte, &mut value);
+    content.write(byte, &[value[0] ^ 1 << (bit % 8)]);
+    image
+}
+
+/// A file cut to a length.
+#[must_use]
+pub fn truncate(image: &mem::Image, file: &str, len: u64) -> mem::Image {
+    let mut image = image.clone();
+    image.files.get_mut(file).expect("a file of the image").set_len(len);
+    image
+}
+
+/// Damage of more than a bit: whole sectors zeroed or misdirected or stale, files missing, swapped,
+/// foreign. In an order that does not depend on anything but the stores.
+pub fn coarse<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
+    let mut all = Vec::new();
+    let image = &known.image;
+    let older = Known::older::<V>();
+    for (name, content) in &image.files {
+        all.push((format!("{name} missing"), without(image, name)));
+        for other in image.files.keys().filter(|other| *other > name) {
+            let mut swapped = image.clone();
+            swapped.files.insert(name.clone(), image.files[other].clone());
+            swapped.files.insert(other.clone(), content.clone());
+            all.push((format!("{name} and {other} swapped"), swapped));
+        }
+        for (n, old) in older.iter().enumerate() {
+            if let Some(old) = old.files.get(name).filter(|old| *old != content) {
+                all.push((format!("{name} rolled back to {n}"), with(image, name, old.clone())));
+            }
+        }
+    }
+    for (name, content) in &foreign::<V>().files {
+        if image.files.contains_key(name) {
+            all.push((format!("{name} of another store"), with(image, name, content.clone())));
+        }
+    }
+    sectors(image, &older, &mut all);
+    all
+}
+
+fn sectors(image: &mem::Image, older: &[mem::Image], all: &mut Vec<(String, mem::Image)>) {
+    let used: Vec<(&String, usize)> = image
+        .files
+        .iter()
+        .flat_map(|(name, content)| {
+            content.pages.iter().enumerate().filter(|(_, p)| p.is_some()).map(move |(i, _)| (name, i))
+        })
+        .collect();
+    for &(name, page) in &used {
+        let mut zeroed = image.clone();
+        write_page(&mut zeroed, name, page, &[0; PAGE]);
+        all.push((format!("sector {page} of {name} zeroed"), zeroed));
+        for (n, old) in older.iter().enumerate() {
+            let before = old.files.get(name).map(|c| read_pages(c, page, 1));
+            if let Some(bytes) = before.filter(|b| *b != read_pages(&image.files[name], page, 1)) {
+                let mut stale = image.clone();
+                write_page(&mut stale, name, page, &bytes);
+                all.push((format!("sector {page} of {name} as in {n}"), stale));
+            }
+        }
+    }
+    for length in 1..=4 {
+        for &(from, source) in &used {
+            let bytes = read_pages(&image.files[from], source, length);
+            for &(to, target) in &used {
+                let targets = [target, target + 1];
+                for target in targets.into_iter().filter(|t| (from, source) != (to, *t)) {
+                    let mut misdirected = image.clone();
+                    write_page(&mut misdirected, to, target, &bytes);
+                    all.push((
+                        format!("{length} sectors from {source} of {from} at {target} of {to}"),
+                        misdirected,
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn read_pages(content: &mem::Content, page: usize, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * PAGE];
+    content.read((page * PAGE) as u64, &mut bytes);
+    bytes
+}
+
+/// Writes into a file without making it longer.
+fn write_page(image: &mut mem::Image, file: &str, page: usize, bytes: &[u8]) {
+    let content = image.files.get_mut(file).expect("a file of the image");
+    let at = (page * PAGE) as u64;
+    let room = usize::try_from(content.len.saturating_sub(at)).expect("a small file").min(bytes.len());
+    content.write(at, &bytes[..room]);
+}
+
+fn with(image: &mem::Image, file: &str, content: mem::Content) -> mem::Image {
+    let mut image = image.clone();
+    image.files.insert(file.to_owned(), content);
+    image
+}
+
+fn without(image: &mem::Image, file: &str) -> mem::Image {
+    let mut image = image.clone();
+    image.files.remove(file);
+    image
+}
+
+impl Known {
+    /// The same store after fewer steps.
+    fn older<V: Disk>() -> Vec<mem::Image> {
+        let steps = step::parse(STEPS).expect("the steps are well-formed");
+        let ends = [2, 5, steps.len() - 1];
+        ends.map(|n| execute::<V>(&Sequence::of(steps[..n].to_vec())).image).into()
+    }
+}
+
+/// Another store of the same cluster and node, with the same groups and other entries.
+fn foreign<V: Disk>() -> mem::Image {
+    let mem = MemVfs::new();
+    let options = CreateOptions { seed: Some(*b"some other store"), ..create_options() };
+    Engine::create_in(&V::over(mem.clone()), &options).expect("an empty disk");
+    let (engine, _) = Engine::open_in(V::over(mem.clone()), open_options()).expect("just created");
+    for group in GROUPS {
+        let mut batch = WriteBatch::new();
+        batch.create_group(group);
+        for index in 1..=6 {
+            batch.append(group, Entry::command(index, 3, payload(index + 70_000, 80)));
+        }
+        let outcome = engine.write(batch).expect("taken").wait();
+        assert_eq!(outcome, types::Outcome::Durable, "nothing fails");
+    }
+    assert!(observe(&engine).is_ok(), "the other store is whole");
+    drop(engine);
+    mem.image()
+}

@@ -1,0 +1,86 @@
+//! Makes an empty store.
+//!
+//! I own the order in which its files come to be. (Z1) The identity's name comes last: a directory
+//! without it was never a store. (Z2) Nothing that is there already is touched. I do not know how a
+//! store is opened (see recovery).
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::facts::SNAPSHOTS;
+use crate::identity;
+use crate::log::{Log, Shape, first_header, spare_name, start_segment, zero_fill};
+use crate::options::{CreateOptions, RESERVED_SEGMENTS};
+use crate::segment::{Seal, file_name};
+use crate::state::Groups;
+use crate::types::{Identity, Position, SegmentId};
+use crate::vfs::os::{FileSystemKind, file_system_kind};
+use crate::vfs::{File, Vfs, write_all_at};
+
+/// Creates an empty store; its steps are in the model's table.
+pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identity> {
+    options.check()?;
+    vfs.create_root().map_err(Error::io("create", "the directory"))?;
+    let found = vfs.list("").map_err(Error::io("list", "the directory"))?;
+    if let Some(found) = found.into_iter().next() {
+        return Err(Error::NotEmpty { found });
+    }
+    let store = match options.seed {
+        Some(seed) => seed,
+        None => vfs.entropy().map_err(Error::io("read", "entropy"))?,
+    };
+    let identity = Identity { cluster: options.cluster, node: options.node, store };
+    let shape = Shape { identity, unit: options.unit, size: options.segment_bytes };
+    let sync_names = || vfs.sync_dir("").map_err(Error::io("sync", "the directory"));
+    let doing = "creating a store";
+    let file = vfs.create(identity::NEW_NAME).map_err(Error::space(doing, identity::NEW_NAME))?;
+    let written = write_all_at::<V>(&file, &identity::encode(&shape), 0).and_then(|()| file.sync_all());
+    written.map_err(Error::space(doing, identity::NEW_NAME))?;
+    sync_names()?;
+
+    vfs.create_dir(SNAPSHOTS).map_err(Error::space(doing, SNAPSHOTS))?;
+    for n in 1..=RESERVED_SEGMENTS as u64 {
+        zero_fill(vfs, &spare_name(n), shape.size)?;
+    }
+    let first = first_header(&shape);
+    zero_fill(vfs, &file_name(first.segment), shape.size)?;
+    sync_names()?;
+    let mut log = first_log(vfs, &shape, first)?;
+    log.seal(Seal::Closed, SegmentId(0))?;
+
+    vfs.rename(identity::NEW_NAME, identity::NAME).map_err(Error::io("rename", identity::NAME))?;
+    sync_names()?;
+    Ok(identity)
+}
+
+/// The log of a store that is being created.
+fn first_log<V: Vfs>(vfs: &V, shape: &Shape, header: crate::segment::Header) -> Result<Log<V>> {
+    let groups = Groups::new();
+    let active = start_segment(vfs, header, &groups, 0)?;
+    Ok(Log {
+        vfs: vfs.clone(),
+        shape: *shape,
+        groups,
+        index: crate::index::Index::default(),
+        position: Position(0),
+        active,
+        sealed: std::collections::BTreeMap::new(),
+        spares: Vec::new(),
+        newest: header.segment,
+        dead: std::collections::BTreeMap::new(),
+        retired: Vec::new(),
+        descriptions: 0,
+    })
+}
+
+/// A sync on a network file system is the server's word; that must be said aloud.
+pub(crate) fn refuse_network(dir: &Path) -> Result<()> {
+    let there = dir.ancestors().find(|a| a.exists()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let kind = file_system_kind(there).map_err(Error::io("look at", there.display().to_string()))?;
+    if kind == FileSystemKind::Nfs {
+        let why = "must be set to use a network file system";
+        return Err(Error::InvalidOption { option: "allow_any_file_system", why });
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! What is on the disk, before anyone decides what it means.
+//!
+//! I own the look at every file of the directory. (A1) Looking never changes. (A2) A read error is an
+//! error, never the end of a file. (A3) What is read is bounded by headers, trailers, run tables and
+//! the segments without a good footer. I do not know what a fact means (see recovery).
+
+use crate::error::{Error, Result};
+use crate::log::{Shape, first_header};
+use crate::planted::Bug;
+use crate::scan::{Scan, Window, scan};
+use crate::segment::{self, Header, HeaderFact, Run, Seal, Trailer};
+use crate::state::{self, Groups};
+use crate::types::{Epoch, SegmentId};
+use crate::vfs::{Access, File, Vfs, read_exact_at};
+
+/// A footer that holds as far as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FooterFact {
+    /// The trailer.
+    pub trailer: Trailer,
+    /// The runs.
+    pub runs: Vec<Run>,
+}
+
+/// One segment file.
+pub struct SegmentFact<V: Vfs> {
+    /// What its name says.
+    pub id: SegmentId,
+    /// An open description.
+    pub file: V::File,
+    /// Its length.
+    pub len: u64,
+    /// What its first bytes are.
+    pub header: HeaderFact,
+    /// Its footer, if it is sealed and the run table holds.
+    pub footer: Option<FooterFact>,
+    /// Why it was sealed, if there is a trailer whose footer does not hold.
+    pub bad_footer: Option<Seal>,
+    /// Its frames, if it has no good footer.
+    pub scan: Option<Scan>,
+}
+
+impl<V: Vfs> SegmentFact<V> {
+    /// The header, its own or put together from the checkpoint.
+    #[must_use]
+    pub fn known_header(&self) -> Option<&Header> {
+        match (&self.header, &self.scan) {
+            (HeaderFact::Ours(h), _) => Some(h),
+            (_, Some(scan)) => Some(&scan.header),
+            _ => None,
+        }
+    }
+
+    /// The state at the end of a sealed segment.
+    pub fn sealed_state(&self) -> Result<Option<Groups>> {
+        let (Some(footer), HeaderFact::Ours(header)) = (&self.footer, &self.header) else { return Ok(None) };
+        let [_, _, part] = footer.trailer.parts();
+        let raw = read_part(&self.file, self.id, part)?;
+        let sum = crate::checksum::crc(crate::checksum::seed(header.place().salt::<V>()), &raw);
+        Ok((sum == footer.trailer.state_crc).then(|| state::decode(&raw)).flatten())
+    }
+
+    /// What does not hold in a footer besides the trailer and the runs.
+    pub fn footer_fault(&self, footer: &FooterFact) -> Result<Option<&'static str>> {
+        let HeaderFact::Ours(header) = &self.header else { return Ok(None) };
+        let [table, _, state] = footer.trailer.parts();
+        let salt = crate::checksum::seed(header.place().salt::<V>());
+        for (part, sum, what) in [
+            (table, footer.trailer.table_crc, "the entry table does not hold"),
+            (state, footer.trailer.state_crc, "the state does not hold"),
+        ] {
+            if crate::checksum::crc(salt, &read_part(&self.file, self.id, part)?) != sum {
+                return Ok(Some(what));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Walks the segment although it has a footer.
+    pub fn rescan(&mut self, shape: &Shape) -> Result<()> {
+        self.scan = walk::<V>(&self.file, self.id, &self.header, shape)?;
+        Ok(())
+    }
+}
+
+/// Everything that was found in a store's directory.
+pub struct Facts<V: Vfs> {
+    /// The segments, ascending.
+    pub segments: Vec<SegmentFact<V>>,
+    /// Names of prepared segments of the right length.
+    pub spares: Vec<String>,
+    /// Names of prepared segments of another length: their making was cut short.
+    pub stunted: Vec<String>,
+    /// Names that are not ours.
+    pub unknown: Vec<String>,
+    /// Whether the snapshots' directory is there.
+    pub has_snapshots: bool,
+    /// The newest epoch in any header.
+    pub epoch: Epoch,
+}
+
+/// The name of the snapshots' directory.
+pub const SNAPSHOTS: &str = "snapshots";
+/// The name of the directory that damaged files are kept in.
+pub const QUARANTINE: &str = "quarantine";
+
+/// Looks at every file of the directory.
+pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
+    let mut facts = Facts {
+        segments: Vec::new(),
+        spares: Vec::new(),
+        stunted: Vec::new(),
+        unknown: Vec::new(),
+        has_snapshots: false,
+        epoch: Epoch(0),
+    };
+    for name in vfs.list("").map_err(Error::io("list", "."))? {
+        if let Some(id) = segment::parse_name(&name) {
+            let fact = look(vfs, &name, id, shape)?;
+            facts.epoch = fact.known_header().map_or(facts.epoch, |h| h.epoch.max(facts.epoch));
+            facts.segments.push(fact);
+        } else if name.starts_with("spare-") {
+            let file = vfs.open(&name, Access::Read).map_err(Error::io("open", &name))?;
+            let whole = file.len().map_err(Error::io("stat", &name))? == shape.size;
+            if whole { &mut facts.spares } else { &mut facts.stunted }.push(name);
+        } else if name == SNAPSHOTS {
+            facts.has_snapshots = true;
+        } else if ![crate::identity::NAME, crate::identity::NEW_NAME, QUARANTINE].contains(&name.as_str()) {
+            facts.unknown.push(name);
+        }
+    }
+    Ok(facts)
+}
+
+/// Looks at one segment file.
+pub fn look<V: Vfs>(vfs: &V, name: &str, id: SegmentId, shape: &Shape) -> Result<SegmentFact<V>> {
+    let file = vfs.open(name, Access::Read).map_err(Error::io("open", name))?;
+    let len = file.len().map_err(Error::io("stat", name))?;
+    let mut raw = vec![0; usize::try_from(len.min(u64::from(shape.unit))).expect("a unit is small")];
+    read_exact_at(&file, &mut raw, 0).map_err(Error::io("read", name))?;
+    let header = Header::decode::<V>(&raw, id, &shape.identity);
+    match header {
+        HeaderFact::Newer(found) => {
+            let file = name.into();
+            return Err(Error::UnsupportedVersion { file, found, supported: segment::FORMAT_VERSION });
+        }
+        HeaderFact::Foreign(found) => {
+            let expected = (shape.identity.cluster, shape.identity.node);
+            return Err(Error::WrongIdentity { expected, found });
+        }
+        _ => {}
+    }
+    let mut fact = SegmentFact { id, file, len, header, footer: None, bad_footer: None, scan: None };
+    if let HeaderFact::Ours(header) = header {
+        read_footer(&mut fact, &header)?;
+    }
+    if fact.footer.is_none() {
+        fact.rescan(shape)?;
+    }
+    Ok(fact)
+}
+
+fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()> {
+    let trailer = segment::read_trailer::<V>(&fact.file, &header.place());
+    let Some(trailer) = trailer.map_err(Error::io("read", segment::file_name(fact.id)))? else {
+        return Ok(());
+    };
+    let [_, part, _] = trailer.parts();
+    let raw = read_part(&fact.file, fact.id, part)?;
+    match segment::decode_runs::<V>(&raw, &trailer, &header.place()) {
+        Some(runs) => fact.footer = Some(FooterFact { trailer, runs }),
+        None => fact.bad_footer = Some(trailer.seal),
+    }
+    Ok(())
+}
+
+fn read_part<F: File>(file: &F, id: SegmentId, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
+    // The trailer was believed and its parts lie within the file: the length is bounded by it.
+    let mut raw = vec![0; usize::try_from(part.end - part.start).expect("within a segment")];
+    read_exact_at(file, &mut raw, part.start).map_err(Error::io("read", segment::file_name(id)))?;
+    Ok(raw)
+}
+
+/// Walks one segment file.
+pub fn walk<V: Vfs>(
+    file: &V::File,
+    id: SegmentId,
+    header: &HeaderFact,
+    shape: &Shape,
+) -> Result<Option<Scan>> {
+    let template = Header { segment: id, ..first_header(shape) };
+    let result = Window::new(file).and_then(|mut w| scan::<V>(&mut w, header, &template));
+    match result {
+        Err(_) if V::planted(Bug::ReadErrorIsEnd) => Ok(None),
+        other => other.map_err(Error::io("read", segment::file_name(id))),
+    }
+}

@@ -1,0 +1,325 @@
+//! Where each live entry is. Pure.
+//!
+//! I own, for each group, runs of consecutive entries in sealed segments and the entries of the
+//! active one. (I1) Runs of a group do not overlap and ascend. (I2) An entry written at an index
+//! drops what was there and above: the newest write wins. (I3) A sealed run costs one [`SealedRun`],
+//! whatever its entries; their places stay on disk. I do not know what a record means besides (see
+//! state), and read no file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::record::Name;
+use crate::report::Lost;
+use crate::segment::{EntryRef, Run};
+use crate::state::Groups;
+use crate::types::{GroupId, Index as EntryIndex, SegmentId};
+
+/// A run in a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedRun {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The run.
+    pub run: Run,
+}
+
+/// An entry of the active segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ActiveEntry {
+    name: Name,
+    at: EntryRef,
+}
+
+#[derive(Clone, Debug, Default)]
+struct GroupIndex {
+    sealed: Vec<SealedRun>,
+    active: Vec<ActiveEntry>,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the active segment.
+    Active(Name, EntryRef),
+    /// In a sealed segment, at this place of its entry table.
+    Sealed(Name, SegmentId, u32),
+}
+
+impl Location {
+    /// The entry's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        match self {
+            Location::Active(name, _) | Location::Sealed(name, ..) => name,
+        }
+    }
+}
+
+/// Where each live entry of every group is.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    groups: BTreeMap<GroupId, GroupIndex>,
+    /// Live runs in each sealed segment.
+    live: BTreeMap<SegmentId, usize>,
+    emptied: BTreeSet<SegmentId>,
+    active_entries: usize,
+}
+
+impl Index {
+    /// Sealed segments that lost their last live run since the last call.
+    pub fn take_emptied(&mut self) -> BTreeSet<SegmentId> {
+        std::mem::take(&mut self.emptied)
+    }
+
+    /// Whether a sealed segment holds a live entry.
+    #[must_use]
+    pub fn is_live(&self, segment: SegmentId) -> bool {
+        self.live.get(&segment).is_some_and(|n| *n > 0)
+    }
+
+    /// Entries of the active segment, live or dropped since: an upper bound for its footer.
+    #[must_use]
+    pub fn active_entries(&self) -> usize {
+        self.active_entries
+    }
+
+    /// An entry was written to the active segment.
+    pub fn push(&mut self, name: Name, at: EntryRef) {
+        self.truncate(name.group, name.id.index);
+        self.drop_other_incarnations(&name);
+        self.groups.entry(name.group).or_default().active.push(ActiveEntry { name, at });
+        self.active_entries += 1;
+    }
+
+    /// A sealed segment's runs were read, in ascending order of segments.
+    pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
+        for run in runs {
+            self.truncate(run.name.group, run.name.id.index);
+            self.drop_other_incarnations(&run.name);
+            self.groups.entry(run.name.group).or_default().sealed.push(SealedRun { segment, run: *run });
+            *self.live.entry(segment).or_default() += 1;
+            self.emptied.remove(&segment);
+        }
+    }
+
+    fn drop_other_incarnations(&mut self, name: &Name) {
+        let Some(group) = self.groups.get(&name.group) else { return };
+        let first = group.sealed.first().map(|s| s.run.name).or(group.active.first().map(|a| a.name));
+        if first.is_some_and(|f| f.incarnation != name.incarnation) {
+            self.clear(name.group);
+        }
+    }
+
+    fn drop_run(live: &mut BTreeMap<SegmentId, usize>, emptied: &mut BTreeSet<SegmentId>, run: &SealedRun) {
+        let count = live.get_mut(&run.segment).expect("a run's segment is counted");
+        *count -= 1;
+        if *count == 0 {
+            live.remove(&run.segment);
+            emptied.insert(run.segment);
+        }
+    }
+
+    /// Drops the entries from `from` on.
+    pub fn truncate(&mut self, group: GroupId, from: EntryIndex) {
+        let Some(g) = self.groups.get_mut(&group) else { return };
+        g.active.truncate(g.active.partition_point(|a| a.name.id.index < from));
+        while let Some(last) = g.sealed.last_mut().filter(|s| s.run.last() >= from) {
+            if last.run.name.id.index < from {
+                let kept = from.0 - last.run.name.id.index.0;
+                last.run.count = u32::try_from(kept).expect("fewer than before");
+                break;
+            }
+            Self::drop_run(&mut self.live, &mut self.emptied, last);
+            g.sealed.pop();
+        }
+    }
+
+    /// Drops the entries up to `upto`.
+    pub fn compact(&mut self, group: GroupId, upto: EntryIndex) {
+        let Some(g) = self.groups.get_mut(&group) else { return };
+        g.active.drain(..g.active.partition_point(|a| a.name.id.index <= upto));
+        let gone = g.sealed.partition_point(|s| s.run.last() <= upto);
+        for run in g.sealed.drain(..gone) {
+            Self::drop_run(&mut self.live, &mut self.emptied, &run);
+        }
+        if let Some(first) = g.sealed.first_mut().filter(|s| s.run.name.id.index <= upto) {
+            let gone = u32::try_from(upto.0 + 1 - first.run.name.id.index.0).expect("within the run");
+            first.run = Run {
+                name: first.run.name.at(gone),
+                count: first.run.count - gone,
+                start: first.run.start + gone,
+            };
+        }
+    }
+
+    /// Drops every entry of a group.
+    pub fn clear(&mut self, group: GroupId) {
+        if let Some(g) = self.groups.remove(&group) {
+            for run in &g.sealed {
+                Self::drop_run(&mut self.live, &mut self.emptied, run);
+            }
+        }
+    }
+
+    /// The active segment's live entries become the runs of the sealed segment `segment`.
+    pub fn seal(&mut self, segment: SegmentId) -> (Vec<EntryRef>, Vec<Run>) {
+        let (mut entries, mut runs) = (Vec::new(), Vec::<Run>::new());
+        for g in self.groups.values_mut() {
+            let first = runs.len();
+            for entry in g.active.drain(..) {
+                let start = u32::try_from(entries.len()).expect("fits a segment");
+                match runs[first..].last_mut() {
+                    Some(run) if run.name.at(run.count) == entry.name => run.count += 1,
+                    _ => runs.push(Run { name: entry.name, count: 1, start }),
+                }
+                entries.push(entry.at);
+            }
+            g.sealed.extend(runs[first..].iter().map(|run| SealedRun { segment, run: *run }));
+        }
+        self.active_entries = 0;
+        if runs.is_empty() {
+            self.emptied.insert(segment);
+        } else {
+            self.live.insert(segment, runs.len());
+        }
+        (entries, runs)
+    }
+
+    /// Where an entry is.
+    #[must_use]
+    pub fn locate(&self, group: GroupId, index: EntryIndex) -> Option<Location> {
+        let g = self.groups.get(&group)?;
+        if let Some(first) = g.active.first().map(|a| a.name.id.index).filter(|f| *f <= index) {
+            let entry = g.active.get(usize::try_from(index.0 - first.0).ok()?)?;
+            return Some(Location::Active(entry.name, entry.at));
+        }
+        let after = g.sealed.partition_point(|s| s.run.name.id.index <= index);
+        let SealedRun { segment, run } = g.sealed.get(after.checked_sub(1)?)?;
+        let n = u32::try_from(index.0 - run.name.id.index.0).ok().filter(|n| *n < run.count)?;
+        Some(Location::Sealed(run.name.at(n), *segment, run.start + n))
+    }
+
+    /// Drops what no group owns any more.
+    pub fn settle(&mut self, groups: &Groups) {
+        let gone: Vec<GroupId> = self.groups.keys().filter(|id| !groups.contains_key(id)).copied().collect();
+        gone.into_iter().for_each(|id| self.clear(id));
+        for (id, group) in groups {
+            if self.incarnation(*id).is_some_and(|i| i != group.incarnation.0) {
+                self.clear(*id);
+            }
+            self.truncate(*id, group.last.index.next());
+            self.compact(*id, group.purged.index);
+        }
+    }
+
+    /// Names what is missing of what the groups say. `above` gives, for a group of an incarnation,
+    /// the index from which on its entries are known to come from elsewhere.
+    #[must_use]
+    pub fn holes(&self, groups: &Groups, above: &BTreeMap<(GroupId, u64), EntryIndex>) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        for (id, group) in groups {
+            let incarnation = group.incarnation.0;
+            let above = above.get(&(*id, incarnation)).map_or(group.last.index, |a| EntryIndex(a.0 - 1));
+            let end = group.last.index.min(above);
+            let mut next = group.first();
+            let mut hole = |from: EntryIndex, to: EntryIndex| {
+                if from <= to {
+                    lost.push(Lost::Entries { group: *id, from, to, term: None });
+                }
+            };
+            if self.incarnation(*id) == Some(incarnation) {
+                for (first, last) in self.spans(*id).into_iter().filter(|(_, last)| *last >= group.first()) {
+                    hole(next, EntryIndex(first.0 - 1).min(end));
+                    next = next.max(last.next());
+                }
+            }
+            hole(next, end);
+        }
+        lost
+    }
+
+    fn incarnation(&self, group: GroupId) -> Option<u64> {
+        let g = self.groups.get(&group)?;
+        let name = g.sealed.first().map(|s| s.run.name).or(g.active.first().map(|a| a.name))?;
+        Some(name.incarnation.0)
+    }
+
+    fn spans(&self, group: GroupId) -> Vec<(EntryIndex, EntryIndex)> {
+        let Some(g) = self.groups.get(&group) else { return Vec::new() };
+        let sealed = g.sealed.iter().map(|s| (s.run.name.id.index, s.run.last()));
+        sealed.chain(g.active.iter().map(|a| (a.name.id.index, a.name.id.index))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Kind;
+    use crate::types::{Incarnation, LeaderTag, LogId};
+
+    fn name(index: u64, term: u64) -> Name {
+        Name {
+            kind: Kind::Command,
+            group: GroupId(1),
+            incarnation: Incarnation(1),
+            id: LogId::new(index, term),
+            leader: LeaderTag::NONE,
+        }
+    }
+
+    fn filled(range: std::ops::RangeInclusive<u64>, segment: u64) -> Index {
+        let mut index = Index::default();
+        for i in range {
+            index.push(name(i, 1), EntryRef { offset: u32::try_from(i).unwrap(), len: 0, crc: 0 });
+        }
+        index.seal(SegmentId(segment));
+        index
+    }
+
+    fn at(index: &Index, i: u64) -> Option<u64> {
+        index.locate(GroupId(1), EntryIndex(i)).map(|l| match l {
+            Location::Active(..) => 0,
+            Location::Sealed(_, segment, _) => segment.0,
+        })
+    }
+
+    #[test]
+    fn the_newest_write_of_an_index_wins() {
+        let mut index = filled(1..=10, 5);
+        index.push(name(4, 2), EntryRef { offset: 0, len: 0, crc: 0 });
+        assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(0), None]);
+        index.seal(SegmentId(6));
+        assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(6), None]);
+    }
+
+    #[test]
+    fn a_segment_is_emptied_when_its_last_run_goes() {
+        let mut index = filled(1..=10, 5);
+        index.compact(GroupId(1), EntryIndex(9));
+        assert!(index.take_emptied().is_empty() && index.is_live(SegmentId(5)));
+        index.truncate(GroupId(1), EntryIndex(10));
+        assert!(index.take_emptied().contains(&SegmentId(5)) && !index.is_live(SegmentId(5)));
+    }
+
+    #[test]
+    fn settle_names_every_hole() {
+        let mut index = filled(3..=5, 5);
+        let mut groups = Groups::new();
+        let record = crate::record::Record {
+            name: Name { kind: Kind::CreateGroup, id: LogId::default(), ..name(0, 0) },
+            data: [].into(),
+        };
+        crate::state::apply(&mut groups, crate::types::Position(1), &record);
+        groups.get_mut(&GroupId(1)).unwrap().last = LogId::new(7, 1);
+        let hole = |from, to| Lost::Entries {
+            group: GroupId(1),
+            from: EntryIndex(from),
+            to: EntryIndex(to),
+            term: None,
+        };
+        index.settle(&groups);
+        assert_eq!(index.holes(&groups, &BTreeMap::new()), [hole(1, 2), hole(6, 7)]);
+        let above = BTreeMap::from([((GroupId(1), 1), EntryIndex(7))]);
+        assert_eq!(index.holes(&groups, &above), [hole(1, 2), hole(6, 6)]);
+    }
+}

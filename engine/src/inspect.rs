@@ -1,0 +1,468 @@
+//! A store that is looked at and not touched: read, list every record, verify every byte.
+//!
+//! I own the read-only handle. (K1) I change no byte and take no lock; beside a live writer I see
+//! what was written when I looked. (K2) Each record is marked durable, unproven or damaged. I do not
+//! repair (see recovery).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::facts::{Facts, gather};
+use crate::frame::Frame;
+use crate::identity;
+use crate::index::{Index as EntryIndex, Location};
+use crate::log::{Readable, Shape};
+use crate::recovery::{self, owned};
+use crate::report::RecoveryReport;
+use crate::scan::{Scan, Window, records};
+use crate::segment::file_name;
+use crate::snapshot::reader::{SnapshotReader, verify as verify_snapshot};
+use crate::state::{Group, Groups};
+use crate::status::GroupStatus;
+use crate::types::{
+    Entry, GroupId, Identity, Incarnation, Index, LogId, Position, SegmentId, SnapshotOwner, Term,
+};
+use crate::vfs::os::OsVfs;
+use crate::vfs::{Access, Vfs};
+
+/// How sure a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// At or below the largest mark: it was acknowledged.
+    Durable,
+    /// Above the largest mark: it may have been acknowledged, or may go in the next recovery.
+    Unproven,
+    /// Named by a frame whose bytes do not hold.
+    Damaged,
+}
+
+/// One record, as it stands in a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpRecord {
+    /// Its place in the stream.
+    pub position: Position,
+    /// Its group.
+    pub group: GroupId,
+    /// Which group of that id.
+    pub incarnation: Incarnation,
+    /// What it is, in one word.
+    pub kind: &'static str,
+    /// Index and term, as the kind says.
+    pub id: LogId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where its frame starts.
+    pub offset: u64,
+    /// How sure it is.
+    pub state: Proof,
+    /// Its bytes; empty if damaged.
+    pub data: Arc<[u8]>,
+}
+
+/// A range of bytes that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// The first byte.
+    pub from: u64,
+    /// The byte after the last.
+    pub to: u64,
+    /// What does not hold.
+    pub what: String,
+}
+
+/// What a verification read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Segment files read.
+    pub segments: u64,
+    /// Records whose bytes hold.
+    pub records: u64,
+    /// Bytes of those records' frames.
+    pub bytes: u64,
+    /// Owned snapshots read.
+    pub snapshots: u64,
+    /// What does not hold.
+    pub damage: Vec<Damage>,
+}
+
+/// A store, open for looking.
+pub struct Store<V: Vfs = OsVfs> {
+    vfs: V,
+    shape: Shape,
+    groups: Groups,
+    index: EntryIndex,
+    sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
+    newest: Arc<Readable<V>>,
+    report: RecoveryReport,
+}
+
+impl Store<OsVfs> {
+    /// Opens a store for looking; works beside a writer and on a read-only mount.
+    pub fn open_read_only(dir: impl AsRef<Path>) -> Result<(Self, RecoveryReport)> {
+        Self::open_read_only_in(OsVfs::at(dir))
+    }
+}
+
+/// How often a writer may move segments under our eyes before we give up.
+const ATTEMPTS: u32 = 16;
+
+impl<V: Vfs> Store<V> {
+    /// As [`Store::open_read_only`], on any file system. Damage is in the report, not an error.
+    pub fn open_read_only_in(vfs: V) -> Result<(Self, RecoveryReport)> {
+        let shape = shape_of(&vfs)?;
+        let mut attempt = 1;
+        loop {
+            match Self::look(&vfs, &shape) {
+                Err(Error::Io { source, .. }) if is_moving(&source) && attempt < ATTEMPTS => attempt += 1,
+                // A live writer may recycle a segment between our look at the names and at the bytes.
+                Err(Error::Corrupt { .. }) if attempt < 3 => attempt += 1,
+                Ok((store, report)) if !report.lost.is_empty() && attempt < 3 => {
+                    attempt += 1;
+                    drop((store, report));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn look(vfs: &V, shape: &Shape) -> Result<(Self, RecoveryReport)> {
+        let mut facts = gather(vfs, shape)?;
+        let plan = recovery::decide(&mut facts, shape)?;
+        let mut view = recovery::view(&facts, plan)?;
+        let lost = recovery::check_snapshots(vfs, shape, &view.groups, facts.has_snapshots)?;
+        view.report.lost.extend(lost);
+        let newest_id = facts.segments[view.newest].id;
+        let mut sealed = BTreeMap::new();
+        for fact in facts.segments {
+            let Some(header) = fact.known_header() else { continue };
+            let (path, salt) = (file_name(fact.id), header.place().salt::<V>());
+            let file = vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
+            let trailer = fact.footer.map(|f| f.trailer);
+            let mut readable = Readable::new(path, salt, file, trailer, false);
+            readable.entries = view.tables.remove(&fact.id).unwrap_or_default();
+            sealed.insert(fact.id, Arc::new(readable));
+        }
+        let newest = sealed[&newest_id].clone();
+        let (groups, index) = (view.groups, view.index);
+        let report = view.report;
+        let store =
+            Self { vfs: vfs.clone(), shape: *shape, groups, index, sealed, newest, report: report.clone() };
+        Ok((store, report))
+    }
+
+    /// Whose store it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.shape.identity
+    }
+
+    /// The alignment unit and the segment size in bytes.
+    #[must_use]
+    pub fn sizes(&self) -> (u32, u64) {
+        (self.shape.unit, self.shape.size)
+    }
+
+    /// What was found at open.
+    #[must_use]
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// The groups, ascending.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.groups.keys().copied().collect()
+    }
+
+    fn known(&self, group: GroupId) -> Result<&Group> {
+        self.groups.get(&group).ok_or(Error::UnknownGroup { group })
+    }
+
+    /// A group as it was when the store was opened.
+    pub fn group(&self, group: GroupId) -> Result<GroupStatus> {
+        let g = self.known(group)?;
+        Ok(GroupStatus {
+            incarnation: g.incarnation,
+            first: g.first(),
+            last: g.last,
+            purged: g.purged,
+            vote: g.vote.as_ref().map(|(_, v)| v.clone()),
+            commit: g.commit,
+            snapshot: g.snapshot.map(|(_, p)| p),
+            durable_last: g.last.index,
+        })
+    }
+
+    fn locate(&self, group: GroupId, index: Index) -> Result<Location> {
+        let g = self.known(group)?;
+        if index < g.first() {
+            return Err(Error::Compacted { group, index, first: g.first() });
+        }
+        if index > g.last.index {
+            return Err(Error::PastEnd { group, index, last: g.last.index });
+        }
+        let what = "an entry is not where the log says";
+        let damaged = || Error::Damaged { file: self.newest.path.clone(), offset: 0, what };
+        self.index.locate(group, index).ok_or_else(damaged)
+    }
+
+    /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
+    /// one.
+    pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        for index in range.start.0..range.end.0 {
+            let location = self.locate(group, Index(index))?;
+            let reader = match &location {
+                Location::Sealed(_, segment, _) => &self.sealed[segment],
+                Location::Active(..) => &self.newest,
+            };
+            let entry = reader.read(&location)?;
+            bytes += entry.data.len() as u64;
+            if bytes > max_bytes && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The term of an entry, or of the last one that was compacted away.
+    pub fn term(&self, group: GroupId, index: Index) -> Result<Term> {
+        let g = self.known(group)?;
+        if index == g.purged.index {
+            return Ok(g.purged.term);
+        }
+        Ok(self.locate(group, index)?.name().id.term)
+    }
+
+    /// A reader of a group's owned snapshot.
+    pub fn snapshot_reader(&self, group: GroupId) -> Result<SnapshotReader<V>> {
+        let pointer = self.known(group)?.snapshot.map(|(_, p)| p).filter(|p| p.owner == SnapshotOwner::Owned);
+        let pointer = pointer.ok_or(Error::NoSnapshot { group })?;
+        let reader = SnapshotReader::open(&self.vfs, &self.shape.identity, pointer.digest, false);
+        reader.map_err(|fault| Error::Snapshot { fault })
+    }
+
+    /// Every record that stands in a segment, live or not, in the order of the stream. Records that
+    /// a recovery wrote again come once.
+    pub fn records(&self) -> Result<Records<V>> {
+        let segments = segment_names(&self.vfs)?;
+        let mark = self.report.maybe_acked.map_or(self.report.position, |m| m.above);
+        Ok(Records {
+            vfs: self.vfs.clone(),
+            shape: self.shape,
+            segments: segments.into_iter().rev().collect(),
+            ready: Vec::new(),
+            mark,
+            last: Position(0),
+        })
+    }
+
+    /// Reads every frame, footer, snapshot and the identity, and names each range that does not hold.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        verify_in(&self.vfs, &self.shape, &self.groups)
+    }
+}
+
+fn is_moving(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof)
+}
+
+fn shape_of<V: Vfs>(vfs: &V) -> Result<Shape> {
+    let file = match vfs.open(identity::NAME, Access::Read) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(identity::missing(vfs)),
+        other => other.map_err(Error::io("open", identity::NAME))?,
+    };
+    Ok(identity::read(&file)?.shape)
+}
+
+fn segment_names<V: Vfs>(vfs: &V) -> Result<Vec<SegmentId>> {
+    let names = vfs.list("").map_err(Error::io("list", "."))?;
+    Ok(names.iter().filter_map(|n| crate::segment::parse_name(n)).collect())
+}
+
+/// Verifies a store that even a read-only open may refuse.
+pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<VerifyReport> {
+    let mut out = VerifyReport::default();
+    let file = vfs.open(identity::NAME, Access::Read).map_err(Error::io("open", identity::NAME))?;
+    if identity::read(&file)?.mend {
+        let what = "a copy of the identity does not hold".into();
+        out.damage.push(Damage { file: identity::NAME.into(), from: 0, to: identity::FILE_LEN as u64, what });
+    }
+    let facts = gather(vfs, shape)?;
+    let newest = facts.segments.last().map(|s| s.id);
+    for (at, fact) in facts.segments.iter().enumerate() {
+        out.segments += 1;
+        verify_segment(&facts, at, shape, newest, &mut out)?;
+        let _ = fact;
+    }
+    for (_, digest, _) in owned(groups) {
+        out.snapshots += 1;
+        for fault in verify_snapshot(vfs, &shape.identity, digest) {
+            let file = fault.file().to_owned();
+            out.damage.push(Damage { file, from: 0, to: 0, what: fault.to_string() });
+        }
+    }
+    Ok(out)
+}
+
+fn verify_segment<V: Vfs>(
+    facts: &Facts<V>,
+    at: usize,
+    shape: &Shape,
+    newest: Option<SegmentId>,
+    out: &mut VerifyReport,
+) -> Result<()> {
+    let fact = &facts.segments[at];
+    let path = file_name(fact.id);
+    let mut damage = |from: u64, to: u64, what: &str| {
+        out.damage.push(Damage { file: path.clone(), from, to, what: what.to_owned() });
+    };
+    let scan = match &fact.scan {
+        Some(scan) => Some(scan.clone()),
+        None => crate::facts::walk::<V>(&fact.file, fact.id, &fact.header, shape)?,
+    };
+    let Some(scan) = scan else {
+        if Some(fact.id) != newest {
+            damage(0, fact.len, "no byte of this segment was found");
+        }
+        return Ok(());
+    };
+    if !scan.header_good {
+        damage(0, u64::from(shape.unit), "the header does not hold");
+    }
+    if fact.bad_footer.is_some() {
+        damage(u64::from(scan.offset), fact.len, "the footer does not hold");
+    }
+    for offset in &scan.from_twin {
+        damage(u64::from(*offset), u64::from(*offset + shape.unit), "a frame does not hold; its twin does");
+    }
+    let end = fact.footer.as_ref().map_or(scan.mark(), |f| f.trailer.position);
+    if scan.position < end {
+        let to = fact.footer.as_ref().map_or(fact.len, |f| u64::from(f.trailer.cut));
+        damage(u64::from(scan.offset), to, "acknowledged records do not hold");
+    }
+    out.records += scan.frames.iter().map(|f| u64::from(f.header.records)).sum::<u64>();
+    out.bytes += scan.frames.iter().map(|f| u64::from(f.header.frame_len)).sum::<u64>();
+    if let Some(footer) = &fact.footer
+        && let Some(what) = fact.footer_fault(footer)?
+    {
+        out.damage.push(Damage {
+            file: path,
+            from: u64::from(footer.trailer.footer),
+            to: fact.len,
+            what: what.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Every record of a store, segment by segment.
+pub struct Records<V: Vfs> {
+    vfs: V,
+    shape: Shape,
+    /// The segments that are still to come, the next one last.
+    segments: Vec<SegmentId>,
+    ready: Vec<DumpRecord>,
+    mark: Position,
+    last: Position,
+}
+
+impl<V: Vfs> Records<V> {
+    fn fill(&mut self, id: SegmentId) -> Result<()> {
+        let path = file_name(id);
+        let fact = match crate::facts::look(&self.vfs, &path, id, &self.shape) {
+            Err(Error::Io { source, .. }) if is_moving(&source) => return Ok(()),
+            other => other?,
+        };
+        let scan = match fact.scan {
+            Some(scan) => Some(scan),
+            None => crate::facts::walk::<V>(&fact.file, id, &fact.header, &self.shape)?,
+        };
+        let Some(scan) = scan else { return Ok(()) };
+        let sealed_to = fact.footer.map(|f| f.trailer.position);
+        let mut window = Window::new(&fact.file).map_err(Error::io("read", &path))?;
+        for frame in &scan.frames {
+            if sealed_to.is_some_and(|to| frame.header.first > to) {
+                break;
+            }
+            self.take(&mut window, frame, id)?;
+        }
+        self.take_damaged(&scan, id);
+        self.ready.reverse();
+        Ok(())
+    }
+
+    fn take(&mut self, window: &mut Window<'_, V::File>, frame: &Frame, segment: SegmentId) -> Result<()> {
+        let offset = u64::from(frame.header.offset);
+        let mut position = frame.header.first;
+        for record in records(window, frame).map_err(Error::io("read", file_name(segment)))? {
+            if position > self.last {
+                self.last = position;
+                let state = if position <= self.mark { Proof::Durable } else { Proof::Unproven };
+                let name = record.name;
+                self.ready.push(DumpRecord {
+                    position,
+                    group: name.group,
+                    incarnation: name.incarnation,
+                    kind: name.kind.name(),
+                    id: name.id,
+                    segment,
+                    offset,
+                    state,
+                    data: record.data,
+                });
+            }
+            position = position.next();
+        }
+        Ok(())
+    }
+
+    /// What a frame that does not hold still names.
+    fn take_damaged(&mut self, scan: &Scan, segment: SegmentId) {
+        let Some(broken) = &scan.broken else { return };
+        let mut position = scan.position.next();
+        for item in &broken.items {
+            for n in 0..item.count {
+                let name = item.name.at(n);
+                self.ready.push(DumpRecord {
+                    position,
+                    group: name.group,
+                    incarnation: name.incarnation,
+                    kind: name.kind.name(),
+                    id: name.id,
+                    segment,
+                    offset: u64::from(scan.offset),
+                    state: Proof::Damaged,
+                    data: [].into(),
+                });
+                position = position.next();
+            }
+        }
+    }
+}
+
+impl<V: Vfs> Iterator for Records<V> {
+    type Item = Result<DumpRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.ready.pop() {
+                return Some(Ok(record));
+            }
+            let id = self.segments.pop()?;
+            if let Err(e) = self.fill(id) {
+                return Some(Err(e));
+            }
+        }
+    }
+}

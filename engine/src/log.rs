@@ -1,0 +1,565 @@
+//! The written log: which segments there are, what stands in them, and every byte that changes.
+//!
+//! I own the active segment, the sealed ones, the spares, and the state as of the last record
+//! written. (G1) Frames are written in stream order, one after another. (G2) A segment is sealed only
+//! after its data is synced and its successor's name is durable. (G3) No byte goes to a segment
+//! before the directory sync that gave it its name returned. (G4) A segment is recycled only when
+//! the record that emptied it is durable and a later segment's checkpoint is. I do not know what is
+//! acknowledged (see engine), nor how a log is found after a crash (see recovery).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use crate::checksum::crc;
+use crate::error::{Error, Result, is_full};
+use crate::frame::{self, Draft, Encoded, FrameKind};
+use crate::index::{Index, Location};
+use crate::options::RESERVED_SEGMENTS;
+use crate::planted::Bug;
+use crate::record::{Item, Kind, Name, Record};
+use crate::scan::Checkpoint;
+use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal, Trailer};
+use crate::state::{self, Groups};
+use crate::types::{Digest, Entry, Epoch, Identity, Position, SegmentId, SnapshotOwner};
+use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
+
+/// What never changes about a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The alignment unit.
+    pub unit: u32,
+    /// Bytes in a segment.
+    pub size: u64,
+}
+
+/// A segment that can be read.
+pub struct Readable<V: Vfs> {
+    /// Its file's name.
+    pub path: String,
+    /// Its salt.
+    pub salt: u64,
+    /// An open description.
+    pub file: V::File,
+    /// The trailer, if it is sealed.
+    pub trailer: Option<Trailer>,
+    /// The entry table of a segment that a recovery has not sealed yet.
+    pub entries: Vec<EntryRef>,
+    /// Whether it may be mapped: sealed, and known to be readable since the last unclean exit.
+    pub mappable: bool,
+    map: OnceLock<<V::File as File>::Map>,
+}
+
+impl<V: Vfs> Readable<V> {
+    /// A segment to read from.
+    #[must_use]
+    pub fn new(path: String, salt: u64, file: V::File, trailer: Option<Trailer>, mappable: bool) -> Self {
+        Self { path, salt, file, trailer, entries: Vec::new(), mappable, map: OnceLock::new() }
+    }
+
+    fn fill(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        if self.mappable {
+            if self.map.get().is_none() {
+                let map = self.file.map().map_err(Error::io("map", &self.path))?;
+                drop(self.map.set(map));
+            }
+            let bytes = self.map.get().expect("just set").as_ref();
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let found = from.checked_add(buf.len()).and_then(|to| bytes.get(from..to));
+            buf.copy_from_slice(found.ok_or_else(|| self.damaged(offset, "the file is shorter"))?);
+            return Ok(());
+        }
+        read_exact_at(&self.file, buf, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(offset, "the file is shorter"),
+            _ => Error::Io { doing: "read", path: self.path.clone(), source: e },
+        })
+    }
+
+    fn damaged(&self, offset: u64, what: &'static str) -> Error {
+        Error::Damaged { file: self.path.clone(), offset, what }
+    }
+
+    /// Reads an entry and checks it against its name.
+    pub fn entry(&self, name: &Name, at: EntryRef) -> Result<Entry> {
+        let limit = self.file.len().map_err(Error::io("stat", &self.path))?;
+        if u64::from(at.offset) + u64::from(at.len) > limit {
+            return Err(self.damaged(u64::from(at.offset), "an entry reaches past the file"));
+        }
+        let mut data = vec![0; at.len as usize];
+        self.fill(&mut data, u64::from(at.offset))?;
+        if crc(name.seed(self.salt), &data) != at.crc
+            && !V::planted(Bug::ReadUnchecked)
+            && !V::planted(Bug::FramesUnchecked)
+        {
+            return Err(self.damaged(u64::from(at.offset), "an entry's checksum does not hold"));
+        }
+        let kind = name.kind.entry().expect("the index holds entries");
+        Ok(Entry { id: name.id, leader: name.leader, kind, data: data.into() })
+    }
+
+    /// Reads the entry at a location in this segment.
+    pub fn read(&self, location: &Location) -> Result<Entry> {
+        match location {
+            Location::Active(name, at) => self.entry(name, *at),
+            Location::Sealed(name, _, n) => self.entry(name, self.table(*n)?),
+        }
+    }
+
+    /// The place of an entry from the entry table.
+    pub fn table(&self, n: u32) -> Result<EntryRef> {
+        let Some(trailer) = &self.trailer else {
+            return Ok(self.entries[n as usize]);
+        };
+        let mut raw = [0; segment::ENTRY_LEN];
+        let [table, ..] = trailer.parts();
+        self.fill(&mut raw, table.start + u64::from(n) * segment::ENTRY_LEN as u64)?;
+        Ok(EntryRef::decode(&raw))
+    }
+}
+
+/// The segment that is written.
+pub struct Active<V: Vfs> {
+    /// Its header.
+    pub header: Header,
+    /// Where the next frame starts.
+    pub offset: u32,
+    /// The chain value there.
+    pub chain: u64,
+    /// The directory of the last frame.
+    pub echo: Vec<Item>,
+    /// Descriptions that no sync holds, each opened before what it will cover (L9).
+    pub free: Vec<Arc<V::File>>,
+    /// The description that rotation, sealing and reads use.
+    pub reader: Arc<Readable<V>>,
+    /// An upper bound of the state's bytes in the footer.
+    pub state_bound: usize,
+    runs_bound: usize,
+}
+
+/// The written log.
+pub struct Log<V: Vfs> {
+    /// The file system.
+    pub vfs: V,
+    /// What never changes.
+    pub shape: Shape,
+    /// The state as of the last record written.
+    pub groups: Groups,
+    /// Where entries are, as of the last record written.
+    pub index: Index,
+    /// The last position written.
+    pub position: Position,
+    /// The segment that is written.
+    pub active: Active<V>,
+    /// Sealed segments.
+    pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
+    /// Names of prepared segments whose names are durable.
+    pub spares: Vec<String>,
+    /// The highest segment number ever used.
+    pub newest: SegmentId,
+    /// Segments without a live entry, and the position that made it so.
+    pub dead: BTreeMap<SegmentId, Position>,
+    /// Owned snapshots that no pointer names any more, and the position that made it so.
+    pub retired: Vec<(Position, Digest)>,
+    /// Open descriptions to have ready in each segment.
+    pub descriptions: u32,
+}
+
+/// The name of a prepared segment.
+#[must_use]
+pub fn spare_name(n: u64) -> String {
+    format!("spare-{n:016x}")
+}
+
+/// A name that no prepared segment has.
+#[must_use]
+pub fn free_name(spares: &[String]) -> String {
+    (1..).map(spare_name).find(|n| !spares.contains(n)).expect("few spares")
+}
+
+/// Creates a file of written zeros, synced. Its name is not durable yet.
+pub fn zero_fill<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+    let doing = "preparing a segment";
+    let file = vfs.create(path).map_err(Error::space(doing, path))?;
+    let filled = (|| {
+        let zeros = vec![0; usize::try_from(size.min(1 << 20)).expect("small")];
+        let mut at = 0;
+        while at < size {
+            let n = usize::try_from((size - at).min(zeros.len() as u64)).expect("small");
+            write_all_at::<V>(&file, &zeros[..n], at)?;
+            at += n as u64;
+        }
+        file.sync_all()
+    })();
+    filled.map_err(|e| {
+        drop(vfs.remove(path));
+        Error::space(doing, path)(e)
+    })
+}
+
+impl<V: Vfs> Log<V> {
+    /// Makes the bytes of the next frame of the active segment.
+    #[must_use]
+    pub fn encode(&self, records: &[Record], kind: FrameKind, mark: Position) -> Encoded {
+        let twin = records.iter().any(|r| r.name.kind.wants_twin()) && !V::planted(Bug::OneVoteCopy);
+        let draft = Draft {
+            kind,
+            records,
+            echo: &self.active.echo,
+            state: &[],
+            first: self.position.next(),
+            mark,
+            chain: self.active.chain,
+            offset: self.active.offset,
+            twin,
+        };
+        frame::encode::<V>(&draft, &self.active.header.place())
+    }
+
+    /// Whether the frame fits, with the footer that the segment will need after it.
+    #[must_use]
+    pub fn has_room(&self, encoded: &Encoded) -> bool {
+        let control: usize = encoded.items.iter().map(|i| state_growth(i.name.kind, encoded)).sum();
+        let footer = segment::footer_bound(
+            self.index.active_entries() + encoded.header.records as usize,
+            self.active.runs_bound + encoded.items.len(),
+            self.active.state_bound + control,
+            self.shape.unit,
+        );
+        u64::from(self.active.offset) + u64::from(encoded.header.span()) + footer <= self.shape.size
+    }
+
+    /// Writes a frame through `file` and takes its records into state and index. Not durable until
+    /// `file` is synced.
+    pub fn put(&mut self, mut encoded: Encoded, records: &[Record], file: &V::File) -> io::Result<()> {
+        let header = encoded.header;
+        let (at, salt) = (u64::from(header.offset), self.active.header.place().salt::<V>());
+        let adjacent = header.twin == header.frame_len;
+        if adjacent {
+            let mut both = encoded.bytes.clone();
+            encoded.make_twin::<V>(salt);
+            both.extend_from_slice(&encoded.bytes);
+            write_all_at::<V>(file, &both, at)?;
+        } else {
+            write_all_at::<V>(file, &encoded.bytes, at)?;
+            if header.twin > 0 {
+                encoded.make_twin::<V>(salt);
+                write_all_at::<V>(file, &encoded.bytes, at + u64::from(header.twin))?;
+            }
+        }
+        self.active.offset += header.span();
+        self.active.chain = header.chain_after();
+        self.active.runs_bound += encoded.items.len();
+        self.active.state_bound +=
+            encoded.items.iter().map(|i| state_growth(i.name.kind, &encoded)).sum::<usize>();
+        let mut offset = encoded.payload_offset();
+        let sums = encoded.items.iter().flat_map(|i| &i.sizes);
+        for (record, (len, sum)) in records.iter().zip(sums) {
+            self.take(record, EntryRef { offset, len: *len, crc: *sum });
+            offset += len;
+        }
+        self.active.echo = encoded.items;
+        Ok(())
+    }
+
+    /// Takes the next record of the stream into state and index.
+    fn take(&mut self, record: &Record, at: EntryRef) {
+        let position = self.position.next();
+        self.position = position;
+        let name = &record.name;
+        self.retire(position, record);
+        match name.kind {
+            Kind::Command | Kind::Membership => self.index.push(*name, at),
+            Kind::Truncate => self.index.truncate(name.group, name.id.index),
+            Kind::Compact => self.index.compact(name.group, name.id.index),
+            Kind::Install => match record.pointer() {
+                Some((_, true)) => self.index.compact(name.group, name.id.index),
+                _ => self.index.clear(name.group),
+            },
+            Kind::RemoveGroup => self.index.clear(name.group),
+            _ => {}
+        }
+        state::apply(&mut self.groups, position, record);
+        for segment in self.index.take_emptied() {
+            self.dead.insert(segment, position);
+        }
+    }
+
+    /// Remembers an owned snapshot that this record makes needless.
+    fn retire(&mut self, position: Position, record: &Record) {
+        if !matches!(record.name.kind, Kind::Snapshot | Kind::Install | Kind::RemoveGroup) {
+            return;
+        }
+        let old = self.groups.get(&record.name.group).and_then(|g| g.snapshot);
+        let new = record.pointer().map(|(p, _)| p.digest);
+        if let Some((_, p)) = old.filter(|(_, p)| p.owner == SnapshotOwner::Owned && Some(p.digest) != new) {
+            self.retired.push((position, p.digest));
+        }
+    }
+
+    /// An open description for a flush, opened before the writes that it will cover.
+    pub fn description(&mut self) -> Result<Arc<V::File>> {
+        if V::planted(Bug::SharedDescription)
+            && let Some(file) = self.active.free.first()
+        {
+            return Ok(file.clone());
+        }
+        match self.active.free.pop() {
+            Some(file) => Ok(file),
+            None => open_description(&self.vfs, self.active.header.segment),
+        }
+    }
+
+    /// Whether a batch may take a spare: entries leave the reserve alone, control records all but
+    /// the last.
+    fn take_spare(&mut self, control: bool) -> Result<String> {
+        let keep = if control { 1 } else { RESERVED_SEGMENTS };
+        if self.spares.len() <= keep
+            && let Err(e) = self.add_spare()
+            && self.spares.len() <= keep
+        {
+            return Err(e);
+        }
+        Ok(self.spares.pop().expect("more than are kept"))
+    }
+
+    /// Prepares one more segment and makes its name durable.
+    pub fn add_spare(&mut self) -> Result<()> {
+        let path = free_name(&self.spares);
+        match self.vfs.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path)(e)),
+            _ => {}
+        }
+        zero_fill(&self.vfs, &path, self.shape.size)?;
+        self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
+        self.spares.push(path);
+        Ok(())
+    }
+
+    /// Goes on in a fresh segment. `NoSpace` changes nothing; any other error leaves the files in
+    /// doubt.
+    pub fn rotate(&mut self, control: bool) -> Result<()> {
+        let _span = tracing::debug_span!("rotate", from = self.active.header.segment.0).entered();
+        let spare = self.take_spare(control)?;
+        let old = self.active.header.segment;
+        let next = if V::planted(Bug::SegmentIdReused) { SegmentId(old.0 ^ 1) } else { self.newest.next() };
+        // The name first: a durable seal then proves that the successor must be there.
+        self.place_segment(&spare, next)?;
+        self.seal(Seal::Rotated, next)?;
+        let header = Header {
+            segment: next,
+            previous: old,
+            cut: self.position,
+            chain: self.active.chain,
+            recovered_to: self.position,
+            ..self.active.header
+        };
+        self.active = start_segment(&self.vfs, header, &self.groups, self.descriptions)?;
+        if !V::planted(Bug::HeaderNotSynced) {
+            let reader = &self.active.reader;
+            reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
+        }
+        metrics::counter!("seawall_rotations").increment(1);
+        Ok(())
+    }
+
+    /// Gives a prepared segment its name, durably.
+    fn place_segment(&mut self, spare: &str, id: SegmentId) -> Result<()> {
+        let path = segment::file_name(id);
+        self.vfs.rename(spare, &path).map_err(Error::io("rename to", &path))?;
+        if !V::planted(Bug::RotationNameNotSynced) {
+            self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
+        }
+        self.newest = self.newest.max(id);
+        Ok(())
+    }
+
+    /// Syncs the active segment's data, then writes its footer and syncs that.
+    pub fn seal(&mut self, seal: Seal, next: SegmentId) -> Result<()> {
+        let reader = self.active.reader.clone();
+        let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
+        if !V::planted(Bug::SealedBeforeData) {
+            sync()?;
+        }
+        let id = self.active.header.segment;
+        let (entries, runs) = self.index.seal(id);
+        let footer = Footer { entries, runs, state: state::encode(&self.groups) };
+        let ending =
+            Ending { seal, next, position: self.position, chain: self.active.chain, cut: self.active.offset };
+        let place = self.active.header.place();
+        let size = self.shape.size;
+        let (bytes, _) = footer.encode::<V>(&place, &ending, ending.cut);
+        let at = u32::try_from(size - bytes.len() as u64).expect("a segment has 32-bit offsets");
+        assert!(at >= ending.cut, "the footer's room was kept free");
+        let (bytes, trailer) = footer.encode::<V>(&place, &ending, at);
+        let write = write_all_at::<V>(&reader.file, &bytes, u64::from(at));
+        write.map_err(Error::io("write the footer of", &reader.path))?;
+        sync()?;
+        let file = self.vfs.open(&reader.path, Access::Read).map_err(Error::io("open", &reader.path))?;
+        let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer), true);
+        self.sealed.insert(id, Arc::new(sealed));
+        for segment in self.index.take_emptied() {
+            self.dead.insert(segment, self.position);
+        }
+        Ok(())
+    }
+
+    /// Turns segments without a live entry into spares, oldest first, if what emptied them is
+    /// durable. Removes them when there are spares enough.
+    pub fn recycle(&mut self, durable: Position) -> Result<()> {
+        let any = V::planted(Bug::RecycledBeforeDurable);
+        let active = self.active.header.segment;
+        let dead: Vec<SegmentId> = self
+            .dead
+            .iter()
+            .filter(|(id, at)| **id != active && (**at <= durable || any) && !self.index.is_live(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        let known = self.spares.len();
+        let mut spares = self.spares.clone();
+        for id in dead {
+            let path = segment::file_name(id);
+            let Some(sealed) = self.sealed.get(&id) else { continue };
+            let whole = sealed.file.len().map_err(Error::io("stat", &path))? == self.shape.size;
+            if whole && spares.len() <= RESERVED_SEGMENTS {
+                let spare = free_name(&spares);
+                self.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
+                spares.push(spare);
+            } else {
+                self.vfs.remove(&path).map_err(Error::io("remove", &path))?;
+            }
+            self.sealed.remove(&id);
+            self.dead.remove(&id);
+            metrics::counter!("seawall_segments_recycled").increment(1);
+        }
+        if spares.len() > known {
+            self.vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
+            self.spares = spares;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the active segment that are taken, with the footer that it needs as it stands.
+    #[must_use]
+    pub fn tail_bound(&self) -> u64 {
+        let footer = segment::footer_bound(
+            self.index.active_entries(),
+            self.active.runs_bound,
+            self.active.state_bound,
+            self.shape.unit,
+        );
+        // Room for what the next batches add to the footer and to the echo.
+        u64::from(self.active.offset) + footer + self.shape.size / 8
+    }
+
+    /// Whether a segment can be recycled.
+    #[must_use]
+    pub fn has_dead(&self, durable: Position) -> bool {
+        let active = self.active.header.segment;
+        self.dead.iter().any(|(id, at)| *id != active && *at <= durable && self.sealed.contains_key(id))
+    }
+
+    /// Where an entry can be read.
+    #[must_use]
+    pub fn locate(
+        &self,
+        group: crate::types::GroupId,
+        index: crate::types::Index,
+    ) -> Option<(Arc<Readable<V>>, Location)> {
+        let location = self.index.locate(group, index)?;
+        let reader = match &location {
+            Location::Active(..) => self.active.reader.clone(),
+            Location::Sealed(_, segment, _) => self.sealed.get(segment)?.clone(),
+        };
+        Some((reader, location))
+    }
+}
+
+/// How much a record of this kind may add to the coded state.
+fn state_growth(kind: Kind, encoded: &Encoded) -> usize {
+    match kind {
+        Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
+        Kind::Vote => 64 + encoded.header.payload_len as usize,
+        _ => 128,
+    }
+}
+
+fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
+    let path = segment::file_name(id);
+    let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path))?;
+    Ok(Arc::new(file))
+}
+
+/// Writes header and checkpoint of a segment whose name is durable. Not synced.
+pub fn start_segment<V: Vfs>(
+    vfs: &V,
+    header: Header,
+    groups: &Groups,
+    descriptions: u32,
+) -> Result<Active<V>> {
+    let id = header.segment;
+    let path = segment::file_name(id);
+    let fail = |e| Error::Io { doing: "write the start of", path: path.clone(), source: e };
+    let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path.clone()))?;
+    let free = (0..descriptions).map(|_| open_description(vfs, id)).collect::<Result<_>>()?;
+    let place = header.place();
+    let payload = Checkpoint::encode(header.previous, header.recovered_to, groups);
+    let draft = Draft {
+        kind: FrameKind::Checkpoint,
+        records: &[],
+        echo: &[],
+        state: &payload,
+        first: header.cut.next(),
+        mark: header.cut,
+        chain: header.chain,
+        offset: header.unit,
+        twin: !V::planted(Bug::OneCarriedCopy),
+    };
+    let mut encoded = frame::encode::<V>(&draft, &place);
+    let mut start = header.encode();
+    start.extend_from_slice(&encoded.bytes);
+    write_all_at::<V>(&file, &start, 0).map_err(fail)?;
+    if encoded.header.twin > 0 {
+        let at = u64::from(encoded.header.offset + encoded.header.twin);
+        encoded.make_twin::<V>(place.salt::<V>());
+        write_all_at::<V>(&file, &encoded.bytes, at).map_err(fail)?;
+    }
+    Ok(Active {
+        header,
+        offset: encoded.header.offset + encoded.header.span(),
+        chain: encoded.header.chain_after(),
+        echo: Vec::new(),
+        free,
+        reader: Arc::new(Readable::new(path, place.salt::<V>(), file, None, false)),
+        // Numbers of a group may grow while the segment is active.
+        state_bound: payload.len() + groups.len() * 40 + 16,
+        runs_bound: 0,
+    })
+}
+
+/// The header of a segment that nothing precedes.
+#[must_use]
+pub fn first_header(shape: &Shape) -> Header {
+    Header {
+        identity: shape.identity,
+        size: shape.size,
+        segment: SegmentId(1),
+        epoch: Epoch(1),
+        previous: SegmentId(0),
+        cut: Position(0),
+        chain: 0,
+        recovered_to: Position(0),
+        unit: shape.unit,
+    }
+}
+
+/// Whether an error of preparing is a full disk.
+#[must_use]
+pub fn is_no_space(e: &Error) -> bool {
+    match e {
+        Error::NoSpace { .. } => true,
+        Error::Io { source, .. } => is_full(source),
+        _ => false,
+    }
+}

@@ -1,0 +1,123 @@
+//! What a caller may choose: once at creation, and again at each open.
+//!
+//! I own the defaults and the checks. I know no file.
+
+use crate::error::{Error, Result};
+
+/// The smallest segment: a header, a checkpoint with its twin 4 KiB further, and some batches.
+pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
+/// The largest segment: offsets within one are 32 bits wide.
+pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// Prepared segments that batches with entries leave alone: one for the next recovery, two for
+/// control records on a full disk.
+pub const RESERVED_SEGMENTS: usize = 3;
+
+/// What `create` fixes for the life of a store.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// The cluster that the store belongs to.
+    pub cluster: u64,
+    /// The node within the cluster.
+    pub node: u64,
+    /// Bytes in a segment file. 64 MiB by default.
+    pub segment_bytes: u64,
+    /// The alignment unit in bytes, 4096 or 512: a batch starts on a fresh one, and it is what a
+    /// power loss is assumed to write whole. 512 writes less, and trusts the disk's sectors more.
+    pub unit: u32,
+    /// The store's sixteen bytes of identity; drawn at random when absent. Fix it to get the same
+    /// bytes for the same operations.
+    pub seed: Option<[u8; 16]>,
+    /// Accepts a network file system, on which the durability of a sync is the server's word.
+    pub allow_any_file_system: bool,
+}
+
+impl CreateOptions {
+    /// The defaults for a node of a cluster.
+    #[must_use]
+    pub fn new(cluster: u64, node: u64) -> Self {
+        Self { cluster, node, segment_bytes: 64 << 20, unit: 4096, seed: None, allow_any_file_system: false }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.unit != 512 && self.unit != 4096 {
+            return Err(Error::InvalidOption { option: "unit", why: "must be 4096 or 512" });
+        }
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
+            return Err(Error::InvalidOption { option: "segment_bytes", why: "must be 16 KiB to 1 GiB" });
+        }
+        if !self.segment_bytes.is_multiple_of(4096) {
+            return Err(Error::InvalidOption { option: "segment_bytes", why: "must be a multiple of 4096" });
+        }
+        Ok(())
+    }
+}
+
+/// Who does the work that no caller waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Background threads, started when first needed: one commits what nobody waits for, one
+    /// delivers callbacks.
+    #[default]
+    Threads,
+    /// Nothing runs in the background: `wait`, `begin_flush` and `maintain` do everything on the
+    /// caller's thread. For hosts with a loop of their own, and for deterministic tests.
+    Caller,
+}
+
+/// What each open may choose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Cluster and node that the store must belong to; unchecked when absent.
+    pub expect: Option<(u64, u64)>,
+    /// The largest entry in bytes. 8 MiB by default; at most a quarter of a segment in any case.
+    pub max_entry_bytes: u32,
+    /// The largest batch in bytes. 16 MiB by default; at most a quarter of a segment in any case.
+    pub max_batch_bytes: u32,
+    /// Bytes that may wait for durability at once. 64 MiB by default.
+    pub max_in_flight_bytes: u64,
+    /// Entries that may wait for durability at once. 65,536 by default.
+    pub max_in_flight_entries: u64,
+    /// Syncs that may run at once. 2 by default.
+    pub max_syncs_in_flight: u32,
+    /// Who does the work that no caller waits for.
+    pub driver: Driver,
+    /// Level of zstd for snapshot chunks, or `None` to store them as they are. 1 by default.
+    pub zstd_level: Option<i32>,
+    /// Bytes in a snapshot chunk before compression. 1 MiB by default.
+    pub chunk_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            expect: None,
+            max_entry_bytes: 8 << 20,
+            max_batch_bytes: 16 << 20,
+            max_in_flight_bytes: 64 << 20,
+            max_in_flight_entries: 65_536,
+            max_syncs_in_flight: 2,
+            driver: Driver::Threads,
+            zstd_level: Some(1),
+            chunk_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |option, why| Err(Error::InvalidOption { option, why });
+        if !(1..=64).contains(&self.max_syncs_in_flight) {
+            return bad("max_syncs_in_flight", "must be 1 to 64");
+        }
+        if !(512..=64 << 20).contains(&self.chunk_bytes) {
+            return bad("chunk_bytes", "must be 512 to 64 MiB");
+        }
+        if self.max_batch_bytes == 0 || self.max_in_flight_bytes < u64::from(self.max_batch_bytes) {
+            return bad("max_in_flight_bytes", "must be at least max_batch_bytes");
+        }
+        if self.max_in_flight_entries == 0 {
+            return bad("max_in_flight_entries", "must be at least 1");
+        }
+        Ok(())
+    }
+}

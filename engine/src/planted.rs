@@ -1,0 +1,79 @@
+//! The bugs that the checker must find, one switch each.
+//!
+//! I own the list. A switch is asked for through [`Vfs::planted`](crate::vfs::Vfs::planted), which is
+//! a constant `false` for every file system but the checker's wrapper; a test shows that no shipped
+//! program holds one. I do not know how a bug is found (see the checker).
+
+/// Declares the enum, the list of all and the names from one table.
+macro_rules! bugs {
+    ($($name:ident: $text:literal,)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Bug {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Bug {
+            /// All of them, in the order of the model's table.
+            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
+
+            /// The bug in one line.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Bug::$name => $text,)* }
+            }
+
+            /// The bug's name, as in the table.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Bug::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    AckWithoutSync: "no sync before the acknowledgement",
+    AckBeforeSync: "acknowledged before the sync returns",
+    SyncWrongFile: "after a rotation the previous segment is synced",
+    AckLateWriter: "a sync acknowledges what was written after it began",
+    SyncErrorIgnored: "a sync error is ignored",
+    SyncRetried: "a failed sync is retried and its success believed",
+    NotPoisoned: "the handle goes on after a failed sync",
+    ShortWriteIgnored: "a short write is taken for a whole one",
+    OffsetLostAfterInterrupt: "a write goes on at another offset after EINTR",
+    CloseErrorLost: "an error of the last sync is lost at close",
+    SharedDescription: "concurrent syncs share one open file description",
+    AckOutOfOrder: "a batch is acknowledged before an earlier one",
+    PayloadUnchecked: "payloads have no checksum",
+    PaddingAsserted: "bad padding is taken for a programming error",
+    OneVoteCopy: "a vote is written once in its batch",
+    OneCarriedCopy: "the state carried forward is written once",
+    ReadUnchecked: "an entry is returned without checking it",
+    SuffixKept: "an install keeps a suffix of another term",
+    SegmentIdReused: "a segment number is used again",
+    HeaderNotSynced: "a new segment's start is not synced before its first batch",
+    RotationNameNotSynced: "a new segment is written before its name is durable",
+    SealedBeforeData: "a segment is sealed before its data is synced",
+    RecycledBeforeDurable: "a segment is recycled before what emptied it is durable",
+    LockIgnored: "the lock is not looked at",
+    ReadErrorIsEnd: "a read error is taken for the end of the log",
+    HolesUnseen: "a missing segment in the middle is taken for a shorter log",
+    MissingLastUnseen: "a missing last segment is not noticed",
+    RotTakenForTorn: "damage below a mark is cut like a torn tail",
+    TornCalledCorrupt: "a torn tail is called corrupt",
+    CacheExposed: "recovery exposes what may be only in the cache",
+    CutNotSynced: "recovery does not sync what it wrote",
+    RecycledBeforeCarry: "old segments are recycled before the carried state is durable",
+    CompactedUncovered: "a compaction goes beyond the durable snapshot",
+    SnapshotDataNotSynced: "a snapshot is published before its chunks are synced",
+    SnapshotDirNotSynced: "a snapshot is published before the names of its files are durable",
+    ManifestNotSynced: "a snapshot is published before its manifest is synced",
+    ShortChunkAccepted: "a chunk that is too short is accepted, and its content not checked",
+    ForeignChunkAccepted: "a chunk of another store or another content is accepted",
+    StaleChunkReused: "a left-over chunk that no durable pointer covers is trusted",
+    ChunkHashUnchecked: "a chunk's content is not checked",
+    MarkIsWritten: "the mark is what was written, not what was acknowledged",
+    FramesUnchecked: "frames and entries have no checksum",
+    StaleFramePasses: "no salt, no place, no position and no chain tell an old frame from a new one",
+}

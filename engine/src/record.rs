@@ -1,0 +1,377 @@
+//! A record, and how a frame's directory names it. Pure.
+//!
+//! I own the kinds of record and the run-length coding of their identities. (R1) A directory names
+//! every record of its frame, in order. (R2) An item with a count above one is a run of entries of
+//! one group, term and leader with consecutive indexes. I do not know frames or files.
+
+use std::sync::Arc;
+
+use crate::checksum::{crc, mix, seed};
+use crate::types::{
+    Digest, Entry, EntryKind, GroupId, Incarnation, Index, LeaderTag, LogId, SnapshotOwner, SnapshotPointer,
+    Term, Vote, VoteKey,
+};
+
+/// What a record is. The numbers are the format's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// An entry for the state machine.
+    Command = 1,
+    /// An entry that changes who is a member.
+    Membership = 2,
+    /// A vote; the term is the vote's.
+    Vote = 3,
+    /// A commit index.
+    Commit = 4,
+    /// Removes the entries from the index on; the term is that of the last entry kept.
+    Truncate = 5,
+    /// Removes the entries up to the index; the term is that of the last one removed.
+    Compact = 6,
+    /// Creates a group; its incarnation is this record's position.
+    CreateGroup = 7,
+    /// Removes a group.
+    RemoveGroup = 8,
+    /// Points to a snapshot.
+    Snapshot = 9,
+    /// Points to a snapshot and replaces the log below it, or all of it, in one step.
+    Install = 10,
+}
+
+impl Kind {
+    /// All kinds, by number.
+    pub const ALL: [Kind; 10] = [
+        Kind::Command,
+        Kind::Membership,
+        Kind::Vote,
+        Kind::Commit,
+        Kind::Truncate,
+        Kind::Compact,
+        Kind::CreateGroup,
+        Kind::RemoveGroup,
+        Kind::Snapshot,
+        Kind::Install,
+    ];
+
+    /// The kind of a number.
+    #[must_use]
+    pub fn from_number(n: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| *k as u8 == n)
+    }
+
+    /// Whether it is an entry of a log.
+    #[must_use]
+    pub fn is_entry(self) -> bool {
+        matches!(self, Kind::Command | Kind::Membership)
+    }
+
+    /// Whether a batch that holds one is written twice: what no later record of the log repeats,
+    /// and what a node must not forget.
+    #[must_use]
+    pub fn wants_twin(self) -> bool {
+        matches!(self, Kind::Vote | Kind::CreateGroup | Kind::RemoveGroup | Kind::Snapshot | Kind::Install)
+    }
+
+    /// The kind as one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Command => "command",
+            Kind::Membership => "membership",
+            Kind::Vote => "vote",
+            Kind::Commit => "commit",
+            Kind::Truncate => "truncate",
+            Kind::Compact => "compact",
+            Kind::CreateGroup => "create_group",
+            Kind::RemoveGroup => "remove_group",
+            Kind::Snapshot => "snapshot",
+            Kind::Install => "install",
+        }
+    }
+
+    /// The kind of an entry.
+    #[must_use]
+    pub fn of_entry(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Command => Kind::Command,
+            EntryKind::Membership => Kind::Membership,
+        }
+    }
+
+    /// The entry kind, if it is an entry.
+    #[must_use]
+    pub fn entry(self) -> Option<EntryKind> {
+        match self {
+            Kind::Command => Some(EntryKind::Command),
+            Kind::Membership => Some(EntryKind::Membership),
+            _ => None,
+        }
+    }
+}
+
+/// Who a record is about: everything but its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// What it is.
+    pub kind: Kind,
+    /// Its group.
+    pub group: GroupId,
+    /// Which group of that id.
+    pub incarnation: Incarnation,
+    /// Index and term, as [`Kind`] says.
+    pub id: LogId,
+    /// Who led, for entries.
+    pub leader: LeaderTag,
+}
+
+impl Name {
+    /// The seed of the payload's checksum: bytes pass under no other name and in no other segment.
+    #[must_use]
+    pub fn seed(&self, salt: u64) -> u32 {
+        let mut value = mix(salt, self.group.0);
+        value = mix(value, self.incarnation.0);
+        value = mix(value, self.id.index.0);
+        value = mix(value, self.id.term.0);
+        seed(mix(value, self.kind as u64))
+    }
+
+    /// The name `n` places further in a run.
+    #[must_use]
+    pub fn at(&self, n: u32) -> Self {
+        let index = Index(self.id.index.0 + u64::from(n));
+        Self { id: LogId { index, ..self.id }, ..*self }
+    }
+}
+
+/// A record: a name and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who it is about.
+    pub name: Name,
+    /// Its bytes.
+    pub data: Arc<[u8]>,
+}
+
+impl Record {
+    /// The entry, if it is one.
+    #[must_use]
+    pub fn entry(&self) -> Option<Entry> {
+        let kind = self.name.kind.entry()?;
+        Some(Entry { id: self.name.id, leader: self.name.leader, kind, data: self.data.clone() })
+    }
+
+    /// The vote, if it is a well-formed one.
+    #[must_use]
+    pub fn vote(&self) -> Option<Vote> {
+        let (rank, data) = self.data.split_first_chunk::<16>()?;
+        let key = VoteKey { term: self.name.id.term, rank: u128::from_le_bytes(*rank) };
+        (self.name.kind == Kind::Vote).then(|| Vote { key, data: data.into() })
+    }
+
+    /// The bytes of a vote record.
+    #[must_use]
+    pub fn vote_data(vote: &Vote) -> Arc<[u8]> {
+        [&vote.key.rank.to_le_bytes()[..], &vote.data].concat().into()
+    }
+
+    /// The snapshot pointer, and for an install whether the suffix is kept.
+    #[must_use]
+    pub fn pointer(&self) -> Option<(SnapshotPointer, bool)> {
+        let [owner, keep, digest @ ..] = &self.data[..] else { return None };
+        let owner = match owner {
+            1 => SnapshotOwner::Owned,
+            2 => SnapshotOwner::External,
+            _ => return None,
+        };
+        let digest = Digest(digest.try_into().ok()?);
+        let pointer = SnapshotPointer { id: self.name.id, owner, digest };
+        matches!(self.name.kind, Kind::Snapshot | Kind::Install).then_some((pointer, *keep == 1))
+    }
+
+    /// The bytes of a snapshot or install record.
+    #[must_use]
+    pub fn pointer_data(pointer: &SnapshotPointer, keep_suffix: bool) -> Arc<[u8]> {
+        let owner = match pointer.owner {
+            SnapshotOwner::Owned => 1,
+            SnapshotOwner::External => 2,
+        };
+        [&[owner, u8::from(keep_suffix)][..], &pointer.digest.0].concat().into()
+    }
+}
+
+/// One item of a directory: a record, or a run of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The name of the first record.
+    pub name: Name,
+    /// Length and checksum of each record's bytes; empty in an echo.
+    pub sizes: Vec<(u32, u32)>,
+    /// How many records.
+    pub count: u32,
+}
+
+/// Codes the records' names, lengths and checksums as a directory.
+#[must_use]
+pub fn items_of(records: &[Record], salt: u64) -> Vec<Item> {
+    let mut items: Vec<Item> = Vec::new();
+    for record in records {
+        let size = u32::try_from(record.data.len()).expect("admission bounds a record's length");
+        let sum = crc(record.name.seed(salt), &record.data);
+        match items.last_mut() {
+            Some(last) if record.name.kind.is_entry() && last.name.at(last.count) == record.name => {
+                last.sizes.push((size, sum));
+                last.count += 1;
+            }
+            _ => items.push(Item { name: record.name, sizes: vec![(size, sum)], count: 1 }),
+        }
+    }
+    items
+}
+
+/// Writes a directory; an echo leaves lengths and checksums out.
+pub fn put_items(out: &mut Vec<u8>, items: &[Item], echo: bool) {
+    for item in items {
+        let Name { kind, group, incarnation, id, leader } = item.name;
+        out.push(kind as u8);
+        for n in [group.0, incarnation.0, id.index.0, id.term.0] {
+            put_varint(out, n);
+        }
+        out.push(u8::try_from(leader.as_bytes().len()).expect("a tag has up to 16 bytes"));
+        out.extend_from_slice(leader.as_bytes());
+        put_varint(out, u64::from(item.count));
+        if !echo {
+            for (len, sum) in &item.sizes {
+                put_varint(out, u64::from(*len));
+                out.extend_from_slice(&sum.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Reads a directory that fills `bytes`; `None` if it is not one.
+#[must_use]
+pub fn take_items(mut bytes: &[u8], echo: bool) -> Option<Vec<Item>> {
+    let mut items = Vec::new();
+    while let Some((kind, rest)) = bytes.split_first() {
+        bytes = rest;
+        let kind = Kind::from_number(*kind)?;
+        let group = GroupId(take_varint(&mut bytes)?);
+        let incarnation = Incarnation(take_varint(&mut bytes)?);
+        let id = LogId { index: Index(take_varint(&mut bytes)?), term: Term(take_varint(&mut bytes)?) };
+        let (len, rest) = bytes.split_first()?;
+        let (tag, rest) = rest.split_at_checked(usize::from(*len))?;
+        bytes = rest;
+        let name = Name { kind, group, incarnation, id, leader: LeaderTag::new(tag)? };
+        let count = u32::try_from(take_varint(&mut bytes)?).ok()?;
+        // Each size takes five bytes at least: bounded before anything is allocated.
+        let fits = echo || count as usize <= bytes.len() / 5;
+        if count == 0 || (count > 1 && !kind.is_entry()) || !fits {
+            return None;
+        }
+        id.index.0.checked_add(u64::from(count))?;
+        let sizes = if echo { Vec::new() } else { take_sizes(&mut bytes, count)? };
+        items.push(Item { name, sizes, count });
+    }
+    Some(items)
+}
+
+fn take_sizes(bytes: &mut &[u8], count: u32) -> Option<Vec<(u32, u32)>> {
+    let mut sizes = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let len = u32::try_from(take_varint(bytes)?).ok()?;
+        let (sum, rest) = bytes.split_first_chunk::<4>()?;
+        *bytes = rest;
+        sizes.push((len, u32::from_le_bytes(*sum)));
+    }
+    Some(sizes)
+}
+
+/// Writes an unsigned LEB128 number.
+pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push((n & 0x7f) as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads an unsigned LEB128 number; `None` if it is cut short or over 64 bits.
+pub fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        if shift == 63 && part > 1 {
+            return None;
+        }
+        n |= part << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, index: u64, data: &[u8]) -> Record {
+        let name = Name {
+            kind,
+            group: GroupId(300),
+            incarnation: Incarnation(1),
+            id: LogId::new(index, 7),
+            leader: LeaderTag::new(b"n1").unwrap(),
+        };
+        Record { name, data: data.into() }
+    }
+
+    #[test]
+    fn runs_are_joined_and_read_back() {
+        let records = [
+            record(Kind::Command, 5, b"a"),
+            record(Kind::Command, 6, b""),
+            record(Kind::Membership, 7, b"m"),
+            record(Kind::Commit, 6, b""),
+            record(Kind::Command, 8, b"b"),
+        ];
+        let items = items_of(&records, 9);
+        assert_eq!(items.iter().map(|i| i.count).collect::<Vec<_>>(), [2, 1, 1, 1]);
+        for echo in [false, true] {
+            let mut bytes = Vec::new();
+            put_items(&mut bytes, &items, echo);
+            let back = take_items(&bytes, echo).unwrap();
+            assert_eq!(back.len(), items.len());
+            for (b, i) in back.iter().zip(&items) {
+                assert_eq!((b.name, b.count), (i.name, i.count));
+                assert_eq!(b.sizes, if echo { vec![] } else { i.sizes.clone() });
+            }
+            for cut in 1..bytes.len() {
+                let short = take_items(&bytes[..cut], echo);
+                assert!(short.is_none_or(|s| s.len() < items.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn varints_at_their_edges() {
+        for n in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, n);
+            assert_eq!(take_varint(&mut &bytes[..]), Some(n));
+            assert_eq!(take_varint(&mut &bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(take_varint(&mut &[0xff; 11][..]), None);
+    }
+
+    #[test]
+    fn a_huge_count_is_refused_before_allocation() {
+        let mut bytes = vec![Kind::Command as u8];
+        [1, 1, 1, 1].iter().for_each(|n| put_varint(&mut bytes, *n));
+        bytes.push(0);
+        put_varint(&mut bytes, u64::from(u32::MAX));
+        assert_eq!(take_items(&bytes, false), None);
+    }
+}

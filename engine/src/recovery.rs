@@ -1,0 +1,514 @@
+//! From what is on the disk to a log: facts, one total decision table, plan, apply.
+//!
+//! I own the only code that cuts or removes files at open. (V1) What I return is durable before I
+//! return it: records above the largest mark are written again into fresh space (L3). (V2) Below the
+//! mark I rewrite nothing; what does not hold there is named in `lost`, and a writable open refuses.
+//! (V3) A crash at any step leaves facts from which the next recovery reaches the same state. (V4)
+//! Nothing is removed before the segment that makes it needless is durable. I do not know how a
+//! frame is coded (see frame), nor what becomes of the log later (see engine).
+
+use std::collections::BTreeMap;
+
+mod apply;
+
+pub use apply::apply;
+
+use crate::error::{Error, Result};
+use crate::facts::{Facts, SNAPSHOTS, SegmentFact};
+use crate::frame::Frame;
+use crate::index::Index;
+use crate::log::Shape;
+use crate::planted::Bug;
+use crate::record::{Item, Kind};
+use crate::report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
+use crate::scan::{Later, Scan, Window, for_each_size, records};
+use crate::segment::{Ending, EntryRef, HeaderFact, Run, Seal, file_name};
+use crate::snapshot::SnapshotFault;
+use crate::snapshot::reader::SnapshotReader;
+use crate::state::{self, Groups};
+use crate::types::{Digest, GroupId, Index as EntryNumber, Position, SegmentId, SnapshotOwner};
+use crate::vfs::{File, Vfs};
+
+/// What is known of a segment that may be the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// A good footer closes it.
+    pub sealed: bool,
+    /// Its checkpoint is there, and all that a recovery wrote again before exposing it.
+    pub complete: bool,
+    /// Something proves that it was exposed: a batch was submitted to it, or its predecessor was
+    /// sealed by the recovery that made it.
+    pub exposed: bool,
+}
+
+/// What a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The log ends in it.
+    Newest,
+    /// A rotation or a recovery was cut short before it was exposed; nothing in it counts.
+    Unfinished,
+    /// It was exposed and is no longer whole.
+    Damaged,
+}
+
+/// The decision table of the newest segment, tried from the highest number down.
+///
+/// * sealed: a rotation, a close or a recovery ended it and synced it. Its state is in the footer.
+/// * complete: the plain case after a crash, exposed or not. If it was not exposed, its predecessor
+///   holds the same records, and either answer gives the same state; this one needs no removal.
+/// * exposed but not complete: its start was synced before anything made it exposed (L11), so a
+///   crash cannot have torn it. Damage.
+/// * neither: the crash came while the segment was being started.
+#[must_use]
+pub fn standing(candidate: Candidate) -> Standing {
+    match candidate {
+        Candidate { sealed: true, .. } | Candidate { complete: true, .. } => Standing::Newest,
+        Candidate { exposed: true, .. } => Standing::Damaged,
+        Candidate { exposed: false, .. } => Standing::Unfinished,
+    }
+}
+
+/// A segment without a good footer, read up to its cut.
+struct Unsealed {
+    /// Its place among the facts.
+    at: usize,
+    /// Its live entries at the cut, for the footer that it lacks.
+    entries: Vec<EntryRef>,
+    runs: Vec<Run>,
+    ending: Ending,
+    state: Vec<u8>,
+}
+
+/// What recovery decided to return, and what it takes.
+pub struct Plan {
+    /// The state at the mark.
+    groups: Groups,
+    /// The state after the last whole frame: what open returns.
+    pub after: Groups,
+    /// Where entries up to the mark are.
+    index: Index,
+    /// The newest segment's place among the facts.
+    newest: usize,
+    /// The position up to which nothing is rewritten.
+    mark: Position,
+    /// The chain value there.
+    chain: u64,
+    /// Frames of the newest segment above the mark.
+    above: Vec<Frame>,
+    unsealed: Vec<Unsealed>,
+    /// Files that a crash left unfinished, by their place among the facts.
+    unfinished: Vec<usize>,
+    /// What will be reported.
+    pub report: RecoveryReport,
+}
+
+/// Decides. Reads only what facts did not hold yet: states in footers and control records.
+pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
+    let mut report = RecoveryReport {
+        epoch: facts.epoch,
+        clean: false,
+        tail: Tail::Sealed,
+        position: Position(0),
+        maybe_acked: None,
+        lost: Vec::new(),
+        repaired: Vec::new(),
+        rewritten: 0,
+        unknown: facts.unknown.clone(),
+    };
+    let mut unfinished = Vec::new();
+    let mut found = None;
+    for at in (0..facts.segments.len()).rev() {
+        match standing(candidate(facts, at, shape)?) {
+            Standing::Newest => {
+                found = Some(at);
+                break;
+            }
+            Standing::Unfinished => unfinished.push(at),
+            Standing::Damaged => {
+                report.lost.push(Lost::State { segment: facts.segments[at].id });
+                return refuse(report);
+            }
+        }
+    }
+    let Some(newest) = found else {
+        report.lost.push(Lost::File { name: "every segment".into() });
+        return refuse(report);
+    };
+    let mut plan = Plan {
+        groups: Groups::new(),
+        after: Groups::new(),
+        index: Index::default(),
+        newest,
+        mark: Position(0),
+        chain: 0,
+        above: Vec::new(),
+        unsealed: Vec::new(),
+        unfinished,
+        report,
+    };
+    older_segments(facts, &mut plan)?;
+    newest_segment(facts, &mut plan)?;
+    successor_must_exist(facts, &mut plan);
+    plan.index.settle(&plan.groups);
+    plan.after = groups_after(facts, &plan)?;
+    if !V::planted(Bug::HolesUnseen) {
+        // Judged by the state that open returns: what its last records freed is recycled already.
+        plan.report.lost.extend(plan.index.holes(&plan.after, &entries_above(&plan.above)));
+    }
+    note_repairs(facts, &mut plan);
+    Ok(plan)
+}
+
+/// From which index on each group's entries stand above the mark.
+fn entries_above(above: &[Frame]) -> BTreeMap<(GroupId, u64), EntryNumber> {
+    let mut lowest = BTreeMap::new();
+    let items = above.iter().flat_map(|f| &f.items).filter(|i| i.name.kind.is_entry());
+    for name in items.map(|i| i.name) {
+        let low = lowest.entry((name.group, name.incarnation.0)).or_insert(name.id.index);
+        *low = name.id.index.min(*low);
+    }
+    lowest
+}
+
+/// Ends without a plan.
+fn refuse(report: RecoveryReport) -> Result<Plan> {
+    Err(Error::Corrupt { report: Box::new(report) })
+}
+
+fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<Candidate> {
+    let id = facts.segments[at].id;
+    let named = at
+        .checked_sub(1)
+        .and_then(|p| facts.segments[p].footer.as_ref())
+        .is_some_and(|f| f.trailer.seal == Seal::Recovered && f.trailer.next == id);
+    let fact = &mut facts.segments[at];
+    let sealed = fact.sealed_state()?.is_some();
+    if !sealed && let Some(footer) = fact.footer.take() {
+        // The footer's state does not hold, though its trailer and runs do: walk the segment.
+        fact.bad_footer = Some(footer.trailer.seal);
+        fact.rescan(shape)?;
+    }
+    let scan = fact.scan.as_ref();
+    Ok(Candidate {
+        sealed,
+        complete: scan.is_some_and(Scan::is_complete),
+        // A file is as long as a segment before it gets a segment's name; a crash does not shorten it.
+        exposed: named
+            || scan.is_some_and(Scan::was_live)
+            || fact.bad_footer.is_some()
+            || fact.len != shape.size,
+    })
+}
+
+/// Takes the runs of all segments before the newest; those without a footer are read to the cut
+/// that their successor names.
+fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
+    for at in 0..plan.newest {
+        let fact = &facts.segments[at];
+        if let Some(footer) = &fact.footer {
+            plan.index.add_sealed(fact.id, &footer.runs);
+            continue;
+        }
+        let Some(scan) = &fact.scan else { continue };
+        let successor = facts.segments[at + 1..=plan.newest].iter().find_map(SegmentFact::known_header);
+        let cut = successor.map_or(scan.position, |h| h.cut);
+        let next = successor.map_or(SegmentId(0), |h| h.segment);
+        let (offset, chain, _) = take_frames(scan, cut, &mut plan.index)?;
+        let (entries, runs) = plan.index.seal(fact.id);
+        let ending = Ending { seal: Seal::Recovered, next, position: cut, chain, cut: offset };
+        // The state at this cut is in the successor's checkpoint; without one here, this segment is
+        // walked again should it ever be the newest.
+        plan.unsealed.push(Unsealed { at, entries, runs, ending, state: Vec::new() });
+    }
+    Ok(())
+}
+
+/// Puts the entries of the frames up to `cut` into the index; says where they end.
+fn take_frames(scan: &Scan, cut: Position, index: &mut Index) -> Result<(u32, u64, usize)> {
+    let mut taken = 0;
+    let (mut offset, mut chain) = (scan.offset, scan.chain);
+    for frame in &scan.frames {
+        if frame.header.first > cut {
+            offset = frame.header.offset - if frame.header.is_twin { frame.header.twin } else { 0 };
+            chain = frame.header.chain;
+            break;
+        }
+        for_each_size(frame, |name, offset, len, crc| {
+            if name.kind.is_entry() {
+                index.push(name, EntryRef { offset, len, crc });
+            } else if name.kind == Kind::Truncate {
+                index.truncate(name.group, name.id.index);
+            }
+            Ok(())
+        })
+        .map_err(Error::io("read", file_name(scan.header.segment)))?;
+        taken += 1;
+    }
+    Ok((offset, chain, taken))
+}
+
+/// The state at the mark, and what lies above it.
+fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
+    let fact = &facts.segments[plan.newest];
+    if let Some(footer) = &fact.footer {
+        plan.groups = fact.sealed_state()?.expect("a sealed candidate has a state");
+        plan.index.add_sealed(fact.id, &footer.runs);
+        plan.mark = footer.trailer.position;
+        plan.chain = footer.trailer.chain;
+        plan.report.clean = true;
+        plan.report.position = plan.mark;
+        return Ok(());
+    }
+    let scan = fact.scan.as_ref().expect("a candidate that is not sealed was walked");
+    let checkpoint = scan.checkpoint.as_ref().expect("a complete candidate has a checkpoint");
+    plan.mark = scan.mark();
+    if plan.mark > scan.position && !V::planted(Bug::RotTakenForTorn) {
+        plan.report.lost.extend(name_lost(scan, plan.mark));
+        plan.mark = scan.position;
+    }
+    plan.mark = plan.mark.min(scan.position);
+    if V::planted(Bug::CacheExposed) {
+        plan.mark = scan.position;
+    }
+    let (offset, chain, taken) = take_frames(scan, plan.mark, &mut plan.index)?;
+    plan.chain = chain;
+    plan.above = scan.frames[taken..].to_vec();
+    plan.groups = checkpoint.groups.clone();
+    let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
+    let mut position = scan.header.cut;
+    for frame in &scan.frames[..taken] {
+        replay(&mut window, frame, &mut position, &mut plan.groups, fact.id)?;
+    }
+    // Installs and removals dropped entries that the index has just taken.
+    plan.index.settle(&plan.groups);
+    let (entries, runs) = plan.index.seal(fact.id);
+    let ending =
+        Ending { seal: Seal::Recovered, next: SegmentId(0), position: plan.mark, chain, cut: offset };
+    let state = state::encode(&plan.groups);
+    plan.unsealed.push(Unsealed { at: plan.newest, entries, runs, ending, state });
+    plan.report.position = scan.position;
+    let torn = scan.broken.is_some() || !scan.later.is_empty();
+    plan.report.tail = if torn { Tail::Torn } else { Tail::Whole };
+    plan.report.maybe_acked = Some(MaybeAcked { above: scan.mark(), observed: scan.observed() });
+    if V::planted(Bug::TornCalledCorrupt) && torn {
+        plan.report.lost.push(Lost::Unnamed { from: scan.position.next(), to: scan.observed() });
+    }
+    Ok(())
+}
+
+/// Applies the records of a frame to the state.
+fn replay<F: File>(
+    window: &mut Window<'_, F>,
+    frame: &Frame,
+    position: &mut Position,
+    groups: &mut Groups,
+    id: SegmentId,
+) -> Result<()> {
+    for record in records(window, frame).map_err(Error::io("read", file_name(id)))? {
+        *position = position.next();
+        state::apply(groups, *position, &record);
+    }
+    Ok(())
+}
+
+/// Names what was acknowledged between the end of the walk and the mark.
+fn name_lost(scan: &Scan, mark: Position) -> Vec<Lost> {
+    let mut named: BTreeMap<Position, Vec<Item>> = BTreeMap::new();
+    if let Some(broken) = &scan.broken {
+        named.insert(scan.position.next(), broken.items.clone());
+    }
+    for Later { header, items, echo, .. } in &scan.later {
+        named.entry(header.first).or_insert_with(|| items.clone());
+        let before: u64 = echo.iter().map(|i| u64::from(i.count)).sum();
+        if let Some(first) = header.first.0.checked_sub(before).filter(|_| before > 0) {
+            let slot = named.entry(Position(first)).or_default();
+            if slot.is_empty() {
+                slot.clone_from(echo);
+            }
+        }
+    }
+    let mut lost = Vec::new();
+    let mut next = scan.position.next();
+    for (first, items) in named.into_iter().filter(|(_, items)| !items.is_empty()) {
+        if first < next || first > mark {
+            continue;
+        }
+        if first > next {
+            lost.push(Lost::Unnamed { from: next, to: Position(first.0 - 1) });
+        }
+        next = Position(first.0 + items.iter().map(|i| u64::from(i.count)).sum::<u64>());
+        lost.extend(items.iter().map(lost_item));
+    }
+    if next <= mark {
+        lost.push(Lost::Unnamed { from: next, to: mark });
+    }
+    lost
+}
+
+fn lost_item(item: &Item) -> Lost {
+    let name = &item.name;
+    let (group, index) = (name.group, name.id.index);
+    match name.kind {
+        Kind::Command | Kind::Membership => Lost::Entries {
+            group,
+            from: index,
+            to: name.at(item.count - 1).id.index,
+            term: Some(name.id.term),
+        },
+        Kind::Vote => Lost::Vote { group },
+        Kind::Commit => Lost::Commit { group, index },
+        Kind::Truncate => Lost::Truncate { group, from: index },
+        Kind::Compact => Lost::Purge { group, to: index },
+        Kind::Snapshot | Kind::Install => Lost::SnapshotPointer { group, index },
+        Kind::CreateGroup | Kind::RemoveGroup => Lost::GroupEvent { group },
+    }
+}
+
+/// A rotated or recovered segment was sealed after its successor's name was durable.
+fn successor_must_exist<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
+    let Some(footer) = &facts.segments[plan.newest].footer else { return };
+    let next = footer.trailer.next;
+    let highest = facts.segments.last().expect("there is a newest").id;
+    if next.0 > 0 && highest < next && !V::planted(Bug::MissingLastUnseen) {
+        plan.report.lost.push(Lost::File { name: file_name(next) });
+    }
+}
+
+/// Redundancy that made damage good below the mark, where a crash cannot have been.
+fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
+    let mut note = |id, what| plan.report.repaired.push(Repair { file: file_name(id), what });
+    for (at, fact) in facts.segments.iter().enumerate() {
+        // A rotation syncs the footer before the successor, of the same epoch, gets its first byte.
+        // Any other footer a crash may have torn.
+        let next =
+            facts.segments.get(at + 1).filter(|_| at < plan.newest).and_then(SegmentFact::known_header);
+        let rotated = next.zip(fact.known_header()).is_some_and(|(n, h)| n.epoch == h.epoch);
+        if rotated && fact.bad_footer.is_some() {
+            note(fact.id, "the footer, from the segment's frames");
+        }
+        let Some(scan) = fact.scan.as_ref().filter(|_| at <= plan.newest) else { continue };
+        let start = scan.header.unit;
+        let exposed = scan.was_live();
+        if exposed && !scan.header_good && fact.header != HeaderFact::Recycled {
+            note(fact.id, "the header, from the checkpoint");
+        }
+        if exposed && scan.from_twin.contains(&start) {
+            note(fact.id, "the checkpoint, from its twin");
+        }
+        // Above the successor's cut a recovery may have written a footer over it.
+        let next =
+            facts.segments.get(at + 1).filter(|_| at < plan.newest).and_then(SegmentFact::known_header);
+        let limit = next.map_or(scan.mark(), |n| n.cut.min(scan.mark()));
+        let marked = |f: &&Frame| f.header.is_twin && f.header.last() <= limit;
+        if scan.frames.iter().filter(marked).count() > 0 {
+            note(fact.id, "a batch, from its twin");
+        }
+    }
+}
+
+/// Checks that every owned snapshot's manifest holds and its chunks are there; names those that are
+/// not. The chunks' bytes are checked when they are read.
+pub fn check_snapshots<V: Vfs>(
+    vfs: &V,
+    shape: &Shape,
+    groups: &Groups,
+    has_directory: bool,
+) -> Result<Vec<Lost>> {
+    if !has_directory {
+        return Ok(vec![Lost::File { name: SNAPSHOTS.into() }]);
+    }
+    let mut names = None;
+    let mut lost = Vec::new();
+    for (group, digest, index) in owned(groups) {
+        if names.is_none() {
+            names = Some(vfs.list(SNAPSHOTS).map_err(Error::io("list", SNAPSHOTS))?);
+        }
+        let names: &Vec<String> = names.as_ref().expect("just listed");
+        let there = |hash: &Digest| names.binary_search(&format!("{hash}.chunk")).is_ok();
+        match SnapshotReader::open(vfs, &shape.identity, digest, false) {
+            Ok(reader) if reader.chunks().iter().all(|c| there(&c.hash)) => {}
+            Err(fault @ SnapshotFault::Unreadable { .. }) => return Err(Error::Snapshot { fault }),
+            Ok(_) | Err(_) => lost.push(Lost::SnapshotPointer { group, index }),
+        }
+    }
+    Ok(lost)
+}
+
+/// The state after the last whole frame.
+fn groups_after<V: Vfs>(facts: &Facts<V>, plan: &Plan) -> Result<Groups> {
+    let mut groups = plan.groups.clone();
+    let fact = &facts.segments[plan.newest];
+    let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
+    let mut position = plan.mark;
+    for frame in &plan.above {
+        replay(&mut window, frame, &mut position, &mut groups, fact.id)?;
+    }
+    Ok(groups)
+}
+
+/// The owned snapshots that pointers name.
+pub fn owned(groups: &Groups) -> impl Iterator<Item = (GroupId, Digest, EntryNumber)> {
+    groups.iter().filter_map(|(id, g)| {
+        let (_, p) = g.snapshot.filter(|(_, p)| p.owner == SnapshotOwner::Owned)?;
+        Some((*id, p.digest, p.id.index))
+    })
+}
+
+/// What a read-only open sees: the state with everything that was written, marked by the reader.
+pub struct View {
+    /// The state after the last whole frame.
+    pub groups: Groups,
+    /// Where entries are; those above the mark are "active".
+    pub index: Index,
+    /// The newest segment's place among the facts.
+    pub newest: usize,
+    /// The entry tables of segments that have none on disk.
+    pub tables: BTreeMap<SegmentId, Vec<EntryRef>>,
+    /// The report.
+    pub report: RecoveryReport,
+}
+
+/// Builds the view of a plan without touching anything.
+pub fn view<V: Vfs>(facts: &Facts<V>, plan: Plan) -> Result<View> {
+    let Plan { after: groups, mut index, newest, above, unsealed, report, .. } = plan;
+    let id = facts.segments[newest].id;
+    for frame in &above {
+        for_each_size(frame, |name, offset, len, crc| {
+            match name.kind {
+                Kind::Command | Kind::Membership => index.push(name, EntryRef { offset, len, crc }),
+                Kind::Truncate => index.truncate(name.group, name.id.index),
+                _ => {}
+            }
+            Ok(())
+        })
+        .map_err(Error::io("read", file_name(id)))?;
+    }
+    index.settle(&groups);
+    let tables = unsealed.into_iter().map(|u| (facts.segments[u.at].id, u.entries)).collect();
+    Ok(View { groups, index, newest, tables, report })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decision_table_is_total() {
+        let mut counts = [0; 3];
+        for bits in 0..8 {
+            let candidate =
+                Candidate { sealed: bits & 1 != 0, complete: bits & 2 != 0, exposed: bits & 4 != 0 };
+            let expected = if bits & 3 != 0 {
+                Standing::Newest
+            } else if bits & 4 != 0 {
+                Standing::Damaged
+            } else {
+                Standing::Unfinished
+            };
+            assert_eq!(standing(candidate), expected, "{candidate:?}");
+            counts[expected as usize] += 1;
+        }
+        assert_eq!(counts, [6, 1, 1]);
+    }
+}

@@ -1,0 +1,229 @@
+//! Makes a plan true on disk.
+//!
+//! I own the order of the writes of an open: fresh space and its name, the carried state and the
+//! records above the mark, their sync, and only then whatever the new segment makes needless. I decide
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Plan, Unsealed};
+use crate::error::{Error, Result};
+use crate::facts::{Facts, SegmentFact};
+use crate::frame::{Frame, FrameKind};
+use crate::log::{Log, Readable, Shape, free_name, spare_name, start_segment, zero_fill};
+use crate::options::RESERVED_SEGMENTS;
+use crate::planted::Bug;
+use crate::record::Record;
+use crate::report::RecoveryReport;
+use crate::scan::{Window, records};
+use crate::segment::{Ending, Footer, Header, HeaderFact, file_name};
+use crate::types::{Epoch, Position, SegmentId};
+use crate::vfs::{Access, File, Vfs, write_all_at};
+/// Makes the plan true on disk and returns the log. Nothing it returns can be lost by a crash.
+pub fn apply<V: Vfs>(
+    vfs: &V,
+    facts: Facts<V>,
+    plan: Plan,
+    shape: &Shape,
+    descriptions: u32,
+) -> Result<(Log<V>, RecoveryReport)> {
+    let Plan { groups, after: _, index, newest, mark, chain, above, unsealed, unfinished, mut report } = plan;
+    let epoch = Epoch(facts.epoch.0 + 1);
+    let highest = facts.segments.last().expect("there is a newest").id;
+    let id = highest.next();
+    let mut spares = facts.spares.clone();
+    // A crash cut its making short: it is absent until it is written again.
+    for name in &facts.stunted {
+        vfs.remove(name).map_err(Error::io("remove", name))?;
+    }
+    let reused = place_fresh(vfs, &facts, &unfinished, &mut spares, id, shape)?;
+    let recovered_to = above.last().map_or(mark, |f| f.header.last());
+    let header = Header {
+        identity: shape.identity,
+        size: shape.size,
+        segment: id,
+        epoch,
+        previous: facts.segments[newest].id,
+        cut: mark,
+        chain,
+        recovered_to,
+        unit: shape.unit,
+    };
+    let active = start_segment(vfs, header, &groups, descriptions)?;
+    let mut log = Log {
+        vfs: vfs.clone(),
+        shape: *shape,
+        groups,
+        index,
+        position: mark,
+        active,
+        sealed: BTreeMap::new(),
+        spares,
+        newest: id,
+        dead: BTreeMap::new(),
+        retired: Vec::new(),
+        descriptions,
+    };
+    rewrite(&mut log, &facts.segments[newest], &above, mark, &mut report)?;
+    if V::planted(Bug::RecycledBeforeCarry) {
+        adopt(&mut log, facts.segments.iter().take(newest + 1), &unsealed, mark)?;
+        log.recycle(log.position)?;
+    }
+    let reader = log.active.reader.clone();
+    if !V::planted(Bug::CutNotSynced) {
+        reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
+    }
+    // From here on the new segment alone carries the state; what it replaces may go.
+    for segment in log.index.take_emptied() {
+        log.dead.insert(segment, mark);
+    }
+    for old in &unsealed {
+        reseal(&mut log, &facts.segments[old.at], old, id)?;
+    }
+    let kept = facts.segments.iter().enumerate().filter(|(at, _)| !unfinished.contains(at)).map(|(_, f)| f);
+    adopt(&mut log, kept, &unsealed, mark)?;
+    log.recycle(log.position)?;
+    clear_unfinished(&mut log, &facts, &unfinished, reused)?;
+    report.epoch = epoch;
+    report.position = log.position;
+    Ok((log, report))
+}
+
+/// Gives a file without meaning the new segment's name, durably: what an interrupted start left, or
+/// a spare, or a new file. Says which unfinished one it took.
+fn place_fresh<V: Vfs>(
+    vfs: &V,
+    facts: &Facts<V>,
+    unfinished: &[usize],
+    spares: &mut Vec<String>,
+    id: SegmentId,
+    shape: &Shape,
+) -> Result<Option<usize>> {
+    let whole = unfinished.iter().copied().find(|at| facts.segments[*at].len == shape.size);
+    let from = match (whole, spares.pop()) {
+        (Some(at), spare) => {
+            spares.extend(spare);
+            file_name(facts.segments[at].id)
+        }
+        (None, Some(spare)) => spare,
+        (None, None) => {
+            let path = spare_name(0);
+            zero_fill(vfs, &path, shape.size)?;
+            path
+        }
+    };
+    let path = file_name(id);
+    vfs.rename(&from, &path).map_err(Error::io("rename to", &path))?;
+    // L11: no byte goes to the file before its name is durable.
+    vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
+    Ok(whole)
+}
+
+/// Writes the frames above the mark again, with their positions.
+fn rewrite<V: Vfs>(
+    log: &mut Log<V>,
+    from: &SegmentFact<V>,
+    above: &[Frame],
+    mark: Position,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let path = file_name(from.id);
+    let mut window = Window::new(&from.file).map_err(Error::io("read", &path))?;
+    let reader = log.active.reader.clone();
+    for frame in above {
+        let records: Vec<Record> = records(&mut window, frame).map_err(Error::io("read", &path))?;
+        report.rewritten += records.len() as u64;
+        let encoded = log.encode(&records, FrameKind::Rewritten, mark);
+        if !log.has_room(&encoded) {
+            return Err(Error::NoSpace { doing: "writing records above the mark again" });
+        }
+        log.put(encoded, &records, &reader.file).map_err(Error::io("write", &reader.path))?;
+    }
+    Ok(())
+}
+
+/// Writes the footer that a segment lacks, at its cut, and shortens the file to it.
+fn reseal<V: Vfs>(log: &mut Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next: SegmentId) -> Result<()> {
+    if !log.index.is_live(fact.id) {
+        log.dead.entry(fact.id).or_insert(old.ending.position);
+        return Ok(());
+    }
+    let path = file_name(fact.id);
+    let header = fact.known_header().expect("a walked segment has a header");
+    let footer = Footer { entries: old.entries.clone(), runs: old.runs.clone(), state: old.state.clone() };
+    let ending = Ending { next, ..old.ending };
+    let (bytes, _) = footer.encode::<V>(&header.place(), &ending, ending.cut);
+    let file = log.vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", &path))?;
+    let write = |file: &V::File| {
+        if !fact.header_is_ours() {
+            write_all_at::<V>(file, &header.encode(), 0)?;
+        }
+        write_all_at::<V>(file, &bytes, u64::from(ending.cut))?;
+        file.set_len(u64::from(ending.cut) + bytes.len() as u64)?;
+        file.sync_all()
+    };
+    write(&file).map_err(Error::space("sealing a segment", &path))
+}
+
+impl<V: Vfs> SegmentFact<V> {
+    fn header_is_ours(&self) -> bool {
+        matches!(self.header, HeaderFact::Ours(_))
+    }
+}
+
+/// Takes the segments that hold live entries as sealed ones; the others are dead.
+fn adopt<'a, V: Vfs>(
+    log: &mut Log<V>,
+    facts: impl Iterator<Item = &'a SegmentFact<V>>,
+    unsealed: &[Unsealed],
+    mark: Position,
+) -> Result<()> {
+    let clean = unsealed.is_empty();
+    for fact in facts {
+        let path = file_name(fact.id);
+        let Some(header) = fact.known_header() else { continue };
+        let salt = header.place().salt::<V>();
+        let file = log.vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
+        let trailer = match &fact.footer {
+            Some(footer) => Some(footer.trailer),
+            None => {
+                crate::segment::read_trailer::<V>(&file, &header.place()).map_err(Error::io("read", &path))?
+            }
+        };
+        let live = log.index.is_live(fact.id);
+        if !live {
+            log.dead.entry(fact.id).or_insert(mark);
+        }
+        let readable = Readable::new(path, salt, file, trailer, clean);
+        log.sealed.insert(fact.id, Arc::new(readable));
+    }
+    Ok(())
+}
+
+/// What interrupted starts left becomes spare, or goes.
+fn clear_unfinished<V: Vfs>(
+    log: &mut Log<V>,
+    facts: &Facts<V>,
+    unfinished: &[usize],
+    reused: Option<usize>,
+) -> Result<()> {
+    let known = log.spares.len();
+    let mut spares = log.spares.clone();
+    for at in unfinished.iter().filter(|at| Some(**at) != reused) {
+        let fact = &facts.segments[*at];
+        let path = file_name(fact.id);
+        if fact.len == log.shape.size && spares.len() <= RESERVED_SEGMENTS {
+            let spare = free_name(&spares);
+            log.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
+            spares.push(spare);
+        } else {
+            log.vfs.remove(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    if spares.len() > known {
+        log.vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
+        log.spares = spares;
+    }
+    Ok(())
+}

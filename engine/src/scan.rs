@@ -1,0 +1,348 @@
+//! Reads a segment's frames in order, and what stands beyond the first that is not there.
+//!
+//! I own the walk. (W1) A frame counts if it is valid and its position and chain follow the one
+//! before. (W2) I say where and why the walk stopped and which headers I saw further on; end and
+//! damage are told apart by whoever asks (see recovery). (W3) Memory is bounded by one window and
+//! the names of one segment. I never write.
+
+use std::io;
+
+use crate::frame::{self, BadFrame, Frame, FrameKind, Place, Probe};
+use crate::planted::Bug;
+use crate::record::{Item, Name, Record, take_varint};
+use crate::segment::{Header, HeaderFact};
+use crate::state::{self, Groups};
+use crate::types::{Epoch, Position, SegmentId};
+use crate::vfs::{File, Vfs};
+
+/// Bytes read at once.
+const WINDOW: usize = 1 << 20;
+
+/// A read-ahead view of a file.
+pub struct Window<'a, F> {
+    file: &'a F,
+    len: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a, F: File> Window<'a, F> {
+    /// A view of the whole file.
+    pub fn new(file: &'a F) -> io::Result<Self> {
+        Ok(Self { file, len: file.len()?, start: 0, bytes: Vec::new() })
+    }
+
+    /// The file's length.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// Up to `len` bytes at `offset`; fewer only at the end of the file.
+    pub fn get(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let len = len.min(usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX));
+        let end = offset + len as u64;
+        if offset < self.start || end > self.start + self.bytes.len() as u64 {
+            let want = usize::try_from(self.len - offset.min(self.len)).unwrap_or(usize::MAX);
+            self.bytes.resize(want.min(WINDOW.max(len)), 0);
+            self.start = offset;
+            if let Err(e) = crate::vfs::read_exact_at(self.file, &mut self.bytes, offset) {
+                self.bytes.clear();
+                return Err(e);
+            }
+        }
+        let from = usize::try_from(offset - self.start).expect("within the window");
+        Ok(&self.bytes[from..from + len])
+    }
+}
+
+/// The checkpoint at a segment's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The predecessor.
+    pub previous: SegmentId,
+    /// The last position that a recovery wrote again in this segment.
+    pub recovered_to: Position,
+    /// The state of every group at the cut.
+    pub groups: Groups,
+}
+
+impl Checkpoint {
+    /// The payload of a checkpoint frame.
+    #[must_use]
+    pub fn encode(previous: SegmentId, recovered_to: Position, groups: &Groups) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::record::put_varint(&mut out, previous.0);
+        crate::record::put_varint(&mut out, recovered_to.0);
+        out.extend_from_slice(&state::encode(groups));
+        out
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let previous = SegmentId(take_varint(&mut bytes)?);
+        let recovered_to = Position(take_varint(&mut bytes)?);
+        Some(Self { previous, recovered_to, groups: state::decode(bytes)? })
+    }
+}
+
+/// A header that was seen beyond the walk's end, and what it still names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Later {
+    /// The header.
+    pub header: frame::Header,
+    /// Whether its contents hold too.
+    pub whole: bool,
+    /// The records that it names.
+    pub items: Vec<Item>,
+    /// The records of the frame before it.
+    pub echo: Vec<Item>,
+}
+
+/// What a walk through a segment found.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The header, from its own bytes or put together from the checkpoint.
+    pub header: Header,
+    /// Whether the header's own bytes were good.
+    pub header_good: bool,
+    /// The checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// The batches in order.
+    pub frames: Vec<Frame>,
+    /// Where the walk ended.
+    pub offset: u32,
+    /// The last position of the walk.
+    pub position: Position,
+    /// The chain value there.
+    pub chain: u64,
+    /// The names of a frame whose header is good and follows, but whose contents are bad.
+    pub broken: Option<BadFrame>,
+    /// Offsets of frames for which their twin stood in.
+    pub from_twin: Vec<u32>,
+    /// Headers beyond the end.
+    pub later: Vec<Later>,
+}
+
+impl Scan {
+    /// The largest mark in any believed header of the segment.
+    #[must_use]
+    pub fn mark(&self) -> Position {
+        let walked = self.frames.iter().map(|f| f.header.mark);
+        let later = self.later.iter().map(|l| l.header.mark);
+        walked.chain(later).fold(self.header.cut, Position::max)
+    }
+
+    /// The highest position in any believed header.
+    #[must_use]
+    pub fn observed(&self) -> Position {
+        self.later.iter().map(|l| l.header.last()).fold(self.position, Position::max)
+    }
+
+    /// Whether everything is there that was written before this segment was first exposed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.checkpoint.is_some() && self.position >= self.header.recovered_to
+    }
+
+    /// Whether a batch was submitted to this segment, so that it had been complete.
+    #[must_use]
+    pub fn was_live(&self) -> bool {
+        let walked = self.frames.iter().any(|f| f.header.kind == FrameKind::Batch);
+        walked || self.later.iter().any(|l| l.header.kind == FrameKind::Batch)
+    }
+}
+
+/// Walks a segment. `fact` is what its first bytes are; without a header, the frames' own identity
+/// is used. `None` if no byte of this segment was found.
+pub fn scan<V: Vfs>(
+    window: &mut Window<'_, V::File>,
+    fact: &HeaderFact,
+    template: &Header,
+) -> io::Result<Option<Scan>> {
+    let unit = template.unit;
+    let (header, header_good) = match fact {
+        HeaderFact::Ours(h) => (*h, true),
+        _ => match find_epoch(window, template)? {
+            Some(epoch) => (Header { epoch, ..*template }, false),
+            None => return Ok(None),
+        },
+    };
+    let mut walk = Walk::<V> {
+        window,
+        place: header.place(),
+        salt: header.place().salt::<V>(),
+        anchored: header_good,
+        survey: None,
+        scan: Scan {
+            header,
+            header_good,
+            checkpoint: None,
+            frames: Vec::new(),
+            offset: unit,
+            position: header.cut,
+            chain: header.chain,
+            broken: None,
+            from_twin: Vec::new(),
+            later: Vec::new(),
+        },
+        reason: None,
+    };
+    while walk.step()? {}
+    walk.finish().map(Some)
+}
+
+/// The epoch of the first frame that says it belongs here and whose checksum agrees.
+fn find_epoch<F: File>(window: &mut Window<'_, F>, template: &Header) -> io::Result<Option<Epoch>> {
+    let mut at = u64::from(template.unit);
+    while at < window.file_len() {
+        let raw = window.get(at, frame::HEADER_LEN)?;
+        if raw.len() == frame::HEADER_LEN
+            && raw[frame::field::MAGIC] == frame::MAGIC
+            && raw[frame::field::SEGMENT] == template.segment.0.to_le_bytes()
+        {
+            let epoch = raw[frame::field::EPOCH].try_into().expect("eight bytes");
+            return Ok(Some(Epoch(u64::from_le_bytes(epoch))));
+        }
+        at += u64::from(template.unit);
+    }
+    Ok(None)
+}
+
+struct Walk<'a, 'b, V: Vfs> {
+    window: &'a mut Window<'b, V::File>,
+    place: Place,
+    salt: u64,
+    /// Whether position and chain are known; without a header the first checkpoint gives them.
+    anchored: bool,
+    survey: Option<Vec<Later>>,
+    scan: Scan,
+    reason: Option<BadFrame>,
+}
+
+impl<V: Vfs> Walk<'_, '_, V> {
+    /// Takes the next frame, or its twin; `false` at the end of the walk.
+    fn step(&mut self) -> io::Result<bool> {
+        let at = self.scan.offset;
+        self.reason = None;
+        if let Some(header) = self.probe(at)?.filter(|h| !h.is_twin && self.follows(h)) {
+            match self.open(&header)? {
+                Ok(frame) => return self.accept(frame, at).map(|()| true),
+                Err(bad) => self.reason = Some(bad),
+            }
+        }
+        let twin = self.survey()?.iter().map(|l| l.header).find(|h| h.is_twin && h.offset - h.twin == at);
+        if let Some(header) = twin.filter(|h| self.follows(h)) {
+            match self.open(&header)? {
+                Ok(frame) => {
+                    self.scan.from_twin.push(at);
+                    return self.accept(frame, at).map(|()| true);
+                }
+                Err(bad) => self.reason = self.reason.take().or(Some(bad)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn probe(&mut self, at: u32) -> io::Result<Option<frame::Header>> {
+        let bytes = self.window.get(u64::from(at), self.place.unit as usize)?;
+        Ok(match frame::probe::<V>(bytes, &self.place, at) {
+            Probe::Frame(header) => Some(*header),
+            Probe::Blank | Probe::Other => None,
+        })
+    }
+
+    fn follows(&self, header: &frame::Header) -> bool {
+        let first = self.scan.checkpoint.is_none();
+        if (header.kind == FrameKind::Checkpoint) != first {
+            return false;
+        }
+        let position = header.first == self.scan.position.next() || V::planted(Bug::StaleFramePasses);
+        let chain = header.chain == self.scan.chain || V::planted(Bug::StaleFramePasses);
+        (!self.anchored && first) || (position && chain)
+    }
+
+    fn open(&mut self, header: &frame::Header) -> io::Result<Result<Frame, BadFrame>> {
+        let bytes = self.window.get(u64::from(header.offset), header.frame_len as usize)?;
+        Ok(frame::open::<V>(bytes, header, self.salt))
+    }
+
+    fn accept(&mut self, frame: Frame, at: u32) -> io::Result<()> {
+        let header = frame.header;
+        if header.kind == FrameKind::Checkpoint {
+            let payload = self.window.get(u64::from(frame.payload_offset), header.payload_len as usize)?;
+            let Some(checkpoint) = Checkpoint::decode(payload) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a checkpoint does not parse"));
+            };
+            if !self.anchored {
+                self.anchored = true;
+                self.scan.header.previous = checkpoint.previous;
+                self.scan.header.recovered_to = checkpoint.recovered_to;
+                self.scan.header.cut = header.mark;
+                self.scan.header.chain = header.chain;
+            }
+            self.scan.checkpoint = Some(checkpoint);
+            self.scan.position = self.scan.header.cut;
+        } else {
+            self.scan.position = header.last();
+            self.scan.frames.push(frame);
+        }
+        self.scan.chain = header.chain_after();
+        self.scan.offset = at + header.span();
+        Ok(())
+    }
+
+    /// Every believed header from here to the end of the file.
+    fn survey(&mut self) -> io::Result<&[Later]> {
+        if self.survey.is_none() {
+            let mut found = Vec::new();
+            let mut at = self.scan.offset;
+            while u64::from(at) < self.window.file_len() {
+                if let Some(header) = self.probe(at)? {
+                    let later = match self.open(&header)? {
+                        Ok(f) => Later { header, whole: true, items: f.items, echo: f.echo },
+                        Err(bad) => Later { header, whole: false, items: bad.items, echo: Vec::new() },
+                    };
+                    found.push(later);
+                }
+                let Some(next) = at.checked_add(self.place.unit) else { break };
+                at = next;
+            }
+            self.survey = Some(found);
+        }
+        Ok(self.survey.as_deref().expect("just made"))
+    }
+
+    fn finish(mut self) -> io::Result<Scan> {
+        let end = self.scan.offset;
+        self.survey()?;
+        let survey = self.survey.take().expect("just made");
+        self.scan.later = survey.into_iter().filter(|l| l.header.offset >= end).collect();
+        self.scan.broken = self.reason;
+        Ok(self.scan)
+    }
+}
+
+/// Reads the records of a frame.
+pub fn records<F: File>(window: &mut Window<'_, F>, frame: &Frame) -> io::Result<Vec<Record>> {
+    let mut out = Vec::with_capacity(frame.header.records as usize);
+    for_each_size(frame, |name, offset, len, _| {
+        out.push(Record { name, data: window.get(u64::from(offset), len as usize)?.into() });
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// Calls `f` with name, offset, length and checksum of each record of a frame.
+pub fn for_each_size(
+    frame: &Frame,
+    mut f: impl FnMut(Name, u32, u32, u32) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut offset = frame.payload_offset;
+    for item in &frame.items {
+        for (n, (len, sum)) in (0u32..).zip(&item.sizes) {
+            f(item.name.at(n), offset, *len, *sum)?;
+            offset += len;
+        }
+    }
+    Ok(())
+}

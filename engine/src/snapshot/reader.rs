@@ -1,0 +1,321 @@
+//! Reading a snapshot: nothing is given to the caller before it is verified.
+//!
+//! I own the checks that a manifest's digest and each chunk's header, length and hash go through. I
+//! never write. A chunk is copied first and the copy verified, also under a mapping, so that what was
+//! checked is what is given. I do not know pointers: who opens a snapshot brings its digest.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use crate::planted::Bug;
+use crate::snapshot::collect::release_all;
+use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, Flaw, MAX_MANIFEST_BYTES, Manifest, chunk};
+use crate::snapshot::usage::{ChunkUse, lock};
+use crate::snapshot::{FileName, SnapshotFault, hash_of};
+use crate::types::{Digest, GroupId, Identity, Incarnation, LogId};
+use crate::vfs::{Access, File, Vfs, read_exact_at};
+
+/// Streams one snapshot through [`io::Read`]. An error of a read wraps a [`SnapshotFault`]; the
+/// reader stays where it was.
+pub struct SnapshotReader<V: Vfs> {
+    vfs: V,
+    manifest: Manifest,
+    mapped: bool,
+    scratch: Scratch,
+    /// The next chunk to load, and how much of the loaded one is given.
+    next: usize,
+    given: usize,
+    /// Gives the hold on the files back.
+    _pin: Option<Pin<V>>,
+}
+
+impl<V: Vfs> SnapshotReader<V> {
+    /// Opens the snapshot that `digest` names and verifies its manifest. Chunks are read through a
+    /// mapping if `mapped`.
+    ///
+    /// # Errors
+    /// What is wrong with the manifest.
+    pub fn open(vfs: &V, identity: &Identity, digest: Digest, mapped: bool) -> Result<Self, SnapshotFault> {
+        let manifest = read_manifest(vfs, identity, digest)?;
+        Ok(Self {
+            vfs: vfs.clone(),
+            manifest,
+            mapped,
+            scratch: Scratch::default(),
+            next: 0,
+            given: 0,
+            _pin: None,
+        })
+    }
+
+    /// As [`open`](Self::open), and keeps the files until the reader is dropped, even if the snapshot
+    /// is retired meanwhile.
+    ///
+    /// # Errors
+    /// What is wrong with the manifest; `Missing` if no pointer names it any more.
+    pub fn open_pinned(
+        vfs: &V,
+        identity: &Identity,
+        digest: Digest,
+        mapped: bool,
+        known: &Arc<Mutex<ChunkUse>>,
+    ) -> Result<Self, SnapshotFault> {
+        let pin = Pin::take(vfs, digest, known);
+        let mut reader = Self::open(vfs, identity, digest, mapped)?;
+        if pin.is_none() {
+            return Err(SnapshotFault::Missing { file: FileName::Manifest(digest).path() });
+        }
+        reader._pin = pin;
+        Ok(reader)
+    }
+
+    /// The last entry that the snapshot covers.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.manifest.spec.id
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.manifest.spec.group
+    }
+
+    /// Which group of that id.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.manifest.spec.incarnation
+    }
+
+    /// The membership at the last covered entry.
+    #[must_use]
+    pub fn membership(&self) -> &[u8] {
+        &self.manifest.spec.membership
+    }
+
+    /// The number of raw bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.manifest.total
+    }
+
+    /// Whether the snapshot has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.manifest.total == 0
+    }
+
+    /// The chunks, in order.
+    #[must_use]
+    pub fn chunks(&self) -> &[ChunkRef] {
+        &self.manifest.chunks
+    }
+}
+
+impl<V: Vfs> io::Read for SnapshotReader<V> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        while self.given == self.scratch.raw.len() {
+            let Some(part) = self.manifest.chunks.get(self.next) else {
+                return Ok(0);
+            };
+            self.given = 0;
+            load_chunk(&self.vfs, &self.manifest.spec.store, part, self.mapped, &mut self.scratch)?;
+            self.next += 1;
+        }
+        let rest = &self.scratch.raw[self.given..];
+        let n = rest.len().min(out.len());
+        out[..n].copy_from_slice(&rest[..n]);
+        self.given += n;
+        Ok(n)
+    }
+}
+
+impl<V: Vfs> std::fmt::Debug for SnapshotReader<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotReader").field("manifest", &self.manifest).finish_non_exhaustive()
+    }
+}
+
+/// Names every damaged file of a snapshot. Damage of the manifest hides the chunks.
+pub fn verify<V: Vfs>(vfs: &V, identity: &Identity, digest: Digest) -> Vec<SnapshotFault> {
+    let manifest = match read_manifest(vfs, identity, digest) {
+        Ok(manifest) => manifest,
+        Err(fault) => return vec![fault],
+    };
+    let mut parts = manifest.chunks;
+    parts.sort_unstable_by_key(|part| part.hash);
+    parts.dedup_by_key(|part| part.hash);
+    let mut scratch = Scratch::default();
+    parts
+        .iter()
+        .filter_map(|part| load_chunk(vfs, &identity.store, part, false, &mut scratch).err())
+        .collect()
+}
+
+/// Reads and verifies a manifest.
+pub(super) fn read_manifest<V: Vfs>(
+    vfs: &V,
+    identity: &Identity,
+    digest: Digest,
+) -> Result<Manifest, SnapshotFault> {
+    let path = FileName::Manifest(digest).path();
+    let unreadable = |error: io::Error| SnapshotFault::unreadable(&path, &error);
+    let file = vfs.open(&path, Access::Read).map_err(unreadable)?;
+    let len = file.len().map_err(unreadable)?;
+    if len > MAX_MANIFEST_BYTES {
+        return Err(Flaw::Corrupt("longer than any manifest").in_file(&path));
+    }
+    let mut bytes = vec![0; usize::try_from(len).expect("bounded above")];
+    read_exact_at(&file, &mut bytes, 0).map_err(unreadable)?;
+    let manifest = Manifest::decode(&bytes, &digest).map_err(|flaw| flaw.in_file(&path))?;
+    if manifest.spec.identity() != *identity {
+        return Err(Flaw::Foreign("another cluster, node or store").in_file(&path));
+    }
+    Ok(manifest)
+}
+
+/// Buffers that are used again for each chunk.
+#[derive(Default)]
+pub(super) struct Scratch {
+    stored: Vec<u8>,
+    /// The verified bytes of the last chunk; empty after an error.
+    raw: Vec<u8>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+/// Reads a chunk into `scratch.raw` and verifies it.
+pub(super) fn load_chunk<V: Vfs>(
+    vfs: &V,
+    store: &[u8; 16],
+    part: &ChunkRef,
+    mapped: bool,
+    scratch: &mut Scratch,
+) -> Result<(), SnapshotFault> {
+    let loaded = load_unchecked_on_error::<V>(vfs, store, part, mapped, scratch);
+    if loaded.is_err() {
+        // Nothing unverified may be given.
+        scratch.raw.clear();
+    }
+    loaded
+}
+
+fn load_unchecked_on_error<V: Vfs>(
+    vfs: &V,
+    store: &[u8; 16],
+    part: &ChunkRef,
+    mapped: bool,
+    scratch: &mut Scratch,
+) -> Result<(), SnapshotFault> {
+    let path = FileName::Chunk(part.hash).path();
+    let unreadable = |error: io::Error| SnapshotFault::unreadable(&path, &error);
+    let flawed = |flaw: Flaw| flaw.in_file(&path);
+    let file = vfs.open(&path, Access::Read).map_err(unreadable)?;
+    let len = file.len().map_err(unreadable)?;
+    if len < chunk::LEN as u64 {
+        return Err(flawed(Flaw::Corrupt("shorter than its header")));
+    }
+    if mapped {
+        let map = file.map().map_err(unreadable)?;
+        let bytes = map.as_ref();
+        let header = examine::<V>(bytes, bytes.len() as u64, store, part).map_err(flawed)?;
+        let stored = &bytes[chunk::LEN..][..stored_len(&header)];
+        return unpack::<V>(&header, stored, &mut scratch.raw, &mut scratch.zstd).map_err(flawed);
+    }
+    let mut head = [0; chunk::LEN];
+    read_exact_at(&file, &mut head, 0).map_err(unreadable)?;
+    let header = examine::<V>(&head, len, store, part).map_err(flawed)?;
+    scratch.stored.resize(stored_len(&header), 0);
+    read_exact_at(&file, &mut scratch.stored, chunk::LEN as u64).map_err(unreadable)?;
+    unpack::<V>(&header, &scratch.stored, &mut scratch.raw, &mut scratch.zstd).map_err(flawed)
+}
+
+fn stored_len(header: &ChunkHeader) -> usize {
+    usize::try_from(header.stored_len).expect("at least 32-bit")
+}
+
+/// Decodes a chunk's header and checks that the file is the one that the manifest names, and whole.
+fn examine<V: Vfs>(bytes: &[u8], len: u64, store: &[u8; 16], part: &ChunkRef) -> Result<ChunkHeader, Flaw> {
+    let mut header = ChunkHeader::decode(bytes)?;
+    if !V::planted(Bug::ForeignChunkAccepted) {
+        if header.store != *store {
+            return Err(Flaw::Foreign("a chunk of another store"));
+        }
+        if header.hash != part.hash || header.raw_len != part.raw_len {
+            return Err(Flaw::Foreign("a chunk with another hash or length"));
+        }
+    }
+    let available = len - chunk::LEN as u64;
+    if available != u64::from(header.stored_len) {
+        if !V::planted(Bug::ShortChunkAccepted) {
+            return Err(Flaw::Corrupt("not the length that its header says"));
+        }
+        header.stored_len = u32::try_from(available).map_or(header.stored_len, |n| n.min(header.stored_len));
+    }
+    Ok(header)
+}
+
+/// Unpacks and verifies the stored bytes. No allocation is larger than the manifest's chunk length.
+fn unpack<V: Vfs>(
+    header: &ChunkHeader,
+    stored: &[u8],
+    raw: &mut Vec<u8>,
+    zstd: &mut Option<zstd::bulk::Decompressor<'static>>,
+) -> Result<(), Flaw> {
+    let short_accepted = V::planted(Bug::ShortChunkAccepted);
+    let unchecked = short_accepted || V::planted(Bug::ChunkHashUnchecked);
+    if !unchecked && crc32fast::hash(stored) != header.stored_crc {
+        return Err(Flaw::Corrupt("the stored bytes do not match their checksum"));
+    }
+    raw.clear();
+    match header.codec {
+        Codec::Stored => raw.extend_from_slice(stored),
+        Codec::Zstd => {
+            let zstd = match zstd {
+                Some(zstd) => zstd,
+                None => zstd.insert(new_decompressor()?),
+            };
+            raw.resize(usize::try_from(header.raw_len).expect("at least 32-bit"), 0);
+            match zstd.decompress_to_buffer(stored, raw.as_mut_slice()) {
+                Ok(len) => raw.truncate(len),
+                Err(_) if short_accepted => raw.clear(),
+                Err(_) => return Err(Flaw::Corrupt("the stored bytes do not unpack")),
+            }
+        }
+    }
+    if !short_accepted && raw.len() as u64 != u64::from(header.raw_len) {
+        return Err(Flaw::Corrupt("the stored bytes unpack to another length"));
+    }
+    if !unchecked && hash_of(raw) != header.hash {
+        return Err(Flaw::Corrupt("the bytes do not have the hash of the name"));
+    }
+    Ok(())
+}
+
+fn new_decompressor() -> Result<zstd::bulk::Decompressor<'static>, Flaw> {
+    zstd::bulk::Decompressor::new().map_err(|_| Flaw::Corrupt("no decompressor could be made"))
+}
+
+/// A reader's hold on the files of a snapshot.
+struct Pin<V: Vfs> {
+    vfs: V,
+    names: Vec<FileName>,
+    known: Arc<Mutex<ChunkUse>>,
+}
+
+impl<V: Vfs> Pin<V> {
+    fn take(vfs: &V, digest: Digest, known: &Arc<Mutex<ChunkUse>>) -> Option<Self> {
+        let mut table = lock(known);
+        let names = table.hold(digest).then(|| table.names_of(digest))?;
+        Some(Self { vfs: vfs.clone(), names, known: Arc::clone(known) })
+    }
+}
+
+impl<V: Vfs> Drop for Pin<V> {
+    fn drop(&mut self) {
+        // Best effort: what stays is swept by the next open.
+        let _ = release_all(&self.vfs, &mut lock(&self.known), &self.names);
+    }
+}

@@ -1,0 +1,153 @@
+//! The file-system seam: every byte that the engine reads or writes passes here.
+//!
+//! I own the list of calls and, for each, what a crash may undo. I know nothing of logs. A path is
+//! relative to the store's directory, with `/` between parts; the store's directory itself is `""`.
+//! The two implementations are [`os`] (the only user of `std::fs` and of `unsafe`) and [`mem`]
+//! (volatile and durable state apart, every operation recorded, errors injected on request).
+//!
+//! Sources: fsync(2), rename(2), open(2); Rebello et al., "Can Applications Recover from fsync
+//! Failures?", USENIX ATC 2020, for what a failed sync leaves behind.
+
+use std::io;
+
+pub mod mem;
+pub mod os;
+
+use crate::planted::Bug;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads only; works on a read-only mount.
+    Read,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// A directory tree that holds one store.
+pub trait Vfs: Clone + Send + Sync + 'static {
+    /// An open file description.
+    type File: File;
+
+    /// Creates the store's directory if it is not there, and makes its name durable.
+    fn create_root(&self) -> io::Result<()>;
+
+    /// Creates a subdirectory; `AlreadyExists` if there is one. A crash may undo it until the
+    /// parent is synced.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+
+    /// The names of the entries of a directory, sorted. `NotFound` if there is no such directory.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Creates an empty file that must not exist. A crash may undo the name until its directory is
+    /// synced, whatever was synced of the file.
+    fn create(&self, path: &str) -> io::Result<Self::File>;
+
+    /// Opens an existing file as a *new open file description*: the kernel reports a writeback
+    /// error once for each description that was open before the write.
+    fn open(&self, path: &str, access: Access) -> io::Result<Self::File>;
+
+    /// Renames a file within the store, replacing `to`. Atomic; a crash may undo it until the
+    /// directories of both names are synced.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a name. A crash may undo it until its directory is synced.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Makes the names in a directory durable. After an error they are in doubt for good.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Bytes that an unprivileged writer may still take.
+    fn available_space(&self) -> io::Result<u64>;
+
+    /// Sixteen bytes that no other store has. Called by `create` only.
+    fn entropy(&self) -> io::Result<[u8; 16]>;
+
+    /// Whether a planted bug is switched on. Only the checker's own wrapper says yes; everywhere
+    /// else this is a constant `false` that the compiler removes.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    fn planted(_bug: Bug) -> bool {
+        false
+    }
+}
+
+/// An open file description.
+pub trait File: Send + Sync + 'static {
+    /// A read-only view of the file's bytes.
+    type Map: AsRef<[u8]> + Send + Sync + 'static;
+
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no byte.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads up to `buf.len()` bytes; fewer is not an error, zero is the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes up to `buf.len()` bytes; fewer is not an error. A crash may keep any of the
+    /// alignment units that were written since the last sync, in any order, each old, new or torn.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Sets the length. A crash may undo it until [`File::sync_all`] returns.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the file's data durable, and a length that grew (fdatasync). After an error each
+    /// covered write may or may not be durable, and a later success says nothing about it.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the file's data and all attributes durable (fsync). Errors as for `sync_data`.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Takes the exclusive lock of the file's inode, or says `false` at once. Given back when the
+    /// description closes; not inherited through exec.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether `path` still names this file's inode.
+    fn is_named(&self, path: &str) -> io::Result<bool>;
+
+    /// Maps the whole file for reading. The caller knows that nobody shortens it meanwhile.
+    fn map(&self) -> io::Result<Self::Map>;
+}
+
+/// Reads exactly `buf.len()` bytes; goes on after `EINTR` and short counts; `UnexpectedEof` if the
+/// file is shorter.
+pub fn read_exact_at(file: &impl File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.read_at(buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                offset += n as u64;
+                buf = &mut buf[n..];
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `buf` at `offset`; goes on at the same offsets after `EINTR` and short counts.
+pub fn write_all_at<V: Vfs>(file: &V::File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.write_at(buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(_) if V::planted(Bug::ShortWriteIgnored) => return Ok(()),
+            Ok(n) => {
+                offset += n as u64;
+                buf = &buf[n..];
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                if V::planted(Bug::OffsetLostAfterInterrupt) {
+                    offset += buf.len() as u64;
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The engine through its public face, on the simulated disk and on a real one.
+
+use std::io::{Read, Write};
+
+use seawall::vfs::mem::MemVfs;
+use seawall::{
+    CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, Store,
+    Vote, WriteBatch,
+};
+
+const G: GroupId = GroupId(1);
+
+fn small() -> CreateOptions {
+    CreateOptions { segment_bytes: 16 << 10, unit: 512, seed: Some([9; 16]), ..CreateOptions::new(1, 1) }
+}
+
+fn caller() -> Options {
+    Options { driver: Driver::Caller, chunk_bytes: 512, ..Options::default() }
+}
+
+fn fresh() -> (MemVfs, Engine<MemVfs>) {
+    let vfs = MemVfs::new();
+    Engine::create_in(&vfs, &small()).unwrap();
+    let (engine, report) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    assert!(report.clean && !report.is_alarm(), "{report:?}");
+    engine.create_group(G).unwrap();
+    (vfs, engine)
+}
+
+fn reopen(vfs: &MemVfs, engine: Engine<MemVfs>) -> Engine<MemVfs> {
+    drop(engine);
+    let (engine, report) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    assert!(!report.is_alarm(), "{report:?}");
+    engine
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry::command(index, term, format!("entry {index} of term {term}").into_bytes())
+}
+
+fn texts(engine: &Engine<MemVfs>) -> Vec<String> {
+    let status = engine.group(G).unwrap();
+    let entries = engine.read(G, status.first..status.last.index.next(), u64::MAX).unwrap();
+    entries.iter().map(|e| String::from_utf8(e.data.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_reopen() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1), entry(2, 1), entry(3, 1)]).unwrap();
+    engine.save_vote(G, Vote::new(2, 5, *b"candidate")).unwrap();
+    engine.commit(G, Index(2)).unwrap();
+    engine.truncate_suffix(G, Index(3)).unwrap();
+    engine.append(G, &[entry(3, 2)]).unwrap();
+    let before = engine.group(G).unwrap();
+    let lines = texts(&engine);
+    let engine = reopen(&vfs, engine);
+    assert_eq!(engine.group(G).unwrap(), before);
+    assert_eq!(texts(&engine), lines);
+    let engine = reopen(&vfs, engine);
+    assert_eq!(engine.group(G).unwrap(), before);
+    engine.close().unwrap();
+    let (engine, report) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    assert!(report.clean && report.maybe_acked.is_none());
+    assert_eq!(texts(&engine), lines);
+}
+
+#[test]
+fn many_segments_rotate_reopen_and_recycle() {
+    let (vfs, mut engine) = fresh();
+    for i in 1..=400 {
+        engine.append(G, &[entry(i, 1)]).unwrap();
+        if i % 37 == 0 {
+            engine = reopen(&vfs, engine);
+        }
+        if i % 90 == 0 {
+            engine.save_vote(G, Vote::new(i, 0, *b"v")).unwrap();
+        }
+    }
+    assert_eq!(texts(&engine).len(), 400);
+    assert!(engine.status().segments > 5);
+    engine.record_external_snapshot(G, LogId::new(390, 1), Digest([1; 32])).unwrap();
+    engine.compact_prefix(G, Index(390)).unwrap();
+    assert!(engine.status().segments <= 2, "{:?}", engine.status().segments);
+    let engine = reopen(&vfs, engine);
+    assert_eq!(texts(&engine).len(), 10);
+    assert_eq!(engine.group(G).unwrap().vote.unwrap().key.term.0, 360);
+    assert!(matches!(engine.read(G, Index(3)..Index(4), 9), Err(Error::Compacted { .. })));
+    assert!(matches!(engine.read(G, Index(400)..Index(402), 999), Err(Error::PastEnd { .. })));
+}
+
+#[test]
+fn reopening_for_ever_takes_no_space() {
+    let (vfs, mut engine) = fresh();
+    engine.append(G, &[entry(1, 1)]).unwrap();
+    engine = reopen(&vfs, engine);
+    let before = vfs.image().files.len();
+    for _ in 0..20 {
+        engine = reopen(&vfs, engine);
+    }
+    assert_eq!(vfs.image().files.len(), before);
+    engine.maintain().unwrap();
+    assert_eq!(engine.status().reserve, 3);
+}
+
+#[test]
+fn snapshots_are_published_read_installed_and_retired() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1), entry(2, 1), entry(3, 1)]).unwrap();
+    assert!(matches!(engine.compact_prefix(G, Index(2)), Err(Error::NotCovered { .. })));
+    let bytes: Vec<u8> = (0..2000u32).map(|n| (n % 251) as u8).collect();
+    let mut writer = engine.snapshot_writer(G, LogId::new(2, 1), b"members").unwrap();
+    writer.write_all(&bytes).unwrap();
+    writer.publish().unwrap();
+    engine.compact_prefix(G, Index(2)).unwrap();
+    let engine = reopen(&vfs, engine);
+    let mut reader = engine.snapshot_reader(G).unwrap();
+    let mut back = Vec::new();
+    reader.read_to_end(&mut back).unwrap();
+    assert_eq!((back, reader.membership()), (bytes, &b"members"[..]));
+    drop(reader);
+
+    let mut writer = engine.snapshot_writer(G, LogId::new(10, 3), b"").unwrap();
+    writer.write_all(b"from the leader").unwrap();
+    writer.install().unwrap();
+    let status = engine.group(G).unwrap();
+    assert_eq!((status.first, status.last), (Index(11), LogId::new(10, 3)));
+    let engine = reopen(&vfs, engine);
+    assert_eq!(engine.group(G).unwrap(), status);
+    let files = vfs.image().files.keys().filter(|n| n.starts_with("snapshots/")).count();
+    assert_eq!(files, 2, "one chunk and one manifest");
+    let stale = engine.snapshot_writer(G, LogId::new(4, 1), b"").unwrap();
+    assert!(matches!(stale.install(), Err(Error::StaleSnapshot { .. })));
+}
+
+#[test]
+fn a_batch_is_refused_whole() {
+    let (_vfs, engine) = fresh();
+    let mut batch = WriteBatch::new();
+    batch.append(G, entry(1, 1)).append(G, entry(3, 1));
+    assert!(matches!(engine.write(batch), Err(Error::Gap { .. })));
+    assert_eq!(engine.group(G).unwrap().last, LogId::default());
+    engine.append(G, &[entry(1, 2)]).unwrap();
+    engine.append(G, &[entry(1, 2)]).unwrap();
+    let other = Entry::command(1, 2, *b"other");
+    assert!(matches!(engine.append(G, &[other]), Err(Error::Conflict { .. })));
+    assert!(matches!(engine.append(G, &[entry(1, 3)]), Err(Error::WouldOverwrite { .. })));
+    assert!(matches!(engine.append(G, &[entry(2, 1)]), Err(Error::TermRegression { .. })));
+    engine.save_vote(G, Vote::new(3, 1, *b"a")).unwrap();
+    assert!(matches!(engine.save_vote(G, Vote::new(3, 0, *b"b")), Err(Error::StaleVote { .. })));
+    assert!(matches!(engine.commit(G, Index(2)), Err(Error::CommitOutOfRange { .. })));
+    engine.commit(G, Index(1)).unwrap();
+    assert!(matches!(engine.truncate_suffix(G, Index(1)), Err(Error::Committed { .. })));
+    let big = Entry::command(2, 3, vec![0; 5000]);
+    assert!(matches!(engine.append(G, &[big]), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn a_second_writer_is_locked_out_and_a_reader_is_not() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1)]).unwrap();
+    assert!(matches!(Engine::open_in(vfs.clone(), caller()), Err(Error::Locked)));
+    let before = vfs.image();
+    let (store, report) = Store::open_read_only_in(vfs.clone()).unwrap();
+    assert!(report.lost.is_empty());
+    assert_eq!(store.read(G, Index(1)..Index(2), 99).unwrap(), [entry(1, 1)]);
+    let records: Vec<_> = store.records().unwrap().map(|r| r.unwrap().kind).collect();
+    assert_eq!(records, ["create_group", "command"]);
+    assert_eq!(store.verify().unwrap().damage, []);
+    assert_eq!(vfs.image().files, before.files);
+}
+
+#[test]
+fn a_group_made_again_sees_nothing_of_the_old_one() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1), entry(2, 1)]).unwrap();
+    engine.remove_group(G).unwrap();
+    assert!(matches!(engine.group(G), Err(Error::UnknownGroup { .. })));
+    engine.create_group(G).unwrap();
+    let engine = reopen(&vfs, engine);
+    assert_eq!(engine.group(G).unwrap().last, LogId::default());
+    engine.append(G, &[entry(1, 7)]).unwrap();
+    let engine = reopen(&vfs, engine);
+    assert_eq!(texts(&engine), ["entry 1 of term 7"]);
+}
+
+#[test]
+fn flushes_overlap_and_acknowledge_in_order() {
+    let (vfs, engine) = fresh();
+    let write = |i| {
+        let mut batch = WriteBatch::new();
+        batch.append(G, entry(i, 1));
+        engine.write(batch).unwrap()
+    };
+    let (one, first) = (write(1), engine.begin_flush().unwrap().unwrap());
+    let (two, second) = (write(2), engine.begin_flush().unwrap().unwrap());
+    second.sync().acknowledge().unwrap();
+    assert_eq!((one.outcome(), two.outcome()), (None, None));
+    first.sync().acknowledge().unwrap();
+    assert_eq!((one.outcome(), two.outcome()), (Some(Outcome::Durable), Some(Outcome::Durable)));
+    assert_eq!(engine.group(G).unwrap().durable_last, Index(2));
+    let engine = reopen(&vfs, engine);
+    assert_eq!(texts(&engine).len(), 2);
+}
+
+#[test]
+fn threads_share_syncs_on_a_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let create = CreateOptions { segment_bytes: 1 << 20, ..CreateOptions::new(1, 1) };
+    Engine::create(dir.path().join("s"), &create).unwrap();
+    let (engine, _) = Engine::open(dir.path().join("s"), Options::default()).unwrap();
+    let called = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for g in 0..8 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let group = GroupId(g);
+                engine.create_group(group).unwrap();
+                for i in 1..=50 {
+                    engine.append(group, &[entry(i, 1)]).unwrap();
+                }
+            });
+        }
+    });
+    for i in 51..=60 {
+        let mut batch = WriteBatch::new();
+        batch.append(GroupId(0), entry(i, 1));
+        let called = called.clone();
+        engine.write(batch).unwrap().on_durable(move |o| called.lock().unwrap().push((i, o)));
+    }
+    let mut batch = WriteBatch::new();
+    batch.append(GroupId(0), entry(61, 1));
+    assert_eq!(engine.write(batch).unwrap().wait(), Outcome::Durable);
+    engine.close().unwrap();
+    let expected: Vec<_> = (51..=60).map(|i| (i, Outcome::Durable)).collect();
+    assert_eq!(*called.lock().unwrap(), expected);
+    let (engine, report) = Engine::open(dir.path().join("s"), Options::default()).unwrap();
+    assert!(report.clean);
+    assert_eq!(engine.groups().len(), 8);
+    assert_eq!(engine.group(GroupId(0)).unwrap().last.index, Index(61));
+}
