@@ -11,7 +11,6 @@
 //! Lock order: front, then log.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 
@@ -44,6 +43,8 @@ struct Flight {
     last: Position,
     span: u64,
     synced: bool,
+    /// The host holds it, and may never sync it.
+    by_host: bool,
 }
 
 /// What is in flight, for admission.
@@ -177,7 +178,6 @@ pub(crate) struct Shared<V: Vfs> {
     pub(crate) frame_limit: u64,
     pub(crate) snapshots: Arc<Mutex<ChunkUse>>,
     threads: Mutex<Threads>,
-    stop: AtomicBool,
     /// Holds the lock of the store, until the handle goes.
     identity: Mutex<Option<V::File>>,
 }
@@ -205,7 +205,6 @@ impl<V: Vfs> Shared<V> {
             frame_limit,
             snapshots: Arc::new(Mutex::new(snapshots)),
             threads: Mutex::default(),
-            stop: AtomicBool::new(false),
             identity: Mutex::new(Some(identity)),
         }
     }
@@ -262,7 +261,7 @@ impl<V: Vfs> Shared<V> {
 
     /// Writes what is queued as one frame. `None` if nothing is queued, or as many flushes as are
     /// allowed are under way.
-    pub(crate) fn begin(self: &Arc<Self>) -> Result<Option<Flush<V>>> {
+    pub(crate) fn begin(self: &Arc<Self>, by_host: bool) -> Result<Option<Flush<V>>> {
         let mut front = self.front();
         if let Some(cause) = &front.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
@@ -287,7 +286,7 @@ impl<V: Vfs> Shared<V> {
         self.changed.notify_all();
         match result {
             Ok((file, segment, span)) => {
-                front.flights.push_back(Flight { last, span, synced: false });
+                front.flights.push_back(Flight { last, span, synced: false, by_host });
                 Ok(Some(Flush { shared: self.clone(), file, segment, last, done: false }))
             }
             Err(e) => {
@@ -405,7 +404,7 @@ impl<V: Vfs> Shared<V> {
             if let Some(outcome) = self.front().outcome(position) {
                 return outcome;
             }
-            match self.begin() {
+            match self.begin(false) {
                 Ok(Some(flush)) => drop(flush.sync().acknowledge()),
                 Err(_) => {}
                 Ok(None) => {
@@ -454,7 +453,7 @@ impl<V: Vfs> Shared<V> {
 
     fn start_driver(self: &Arc<Self>) {
         let mut threads = self.threads.lock().expect("no panic under the lock");
-        if threads.driver.is_none() && !self.stop.load(Ordering::Acquire) {
+        if threads.driver.is_none() {
             let shared = self.clone();
             let spawned =
                 std::thread::Builder::new().name("seawall-driver".into()).spawn(move || shared.drive());
@@ -464,21 +463,23 @@ impl<V: Vfs> Shared<V> {
     }
 
     fn drive(self: Arc<Self>) {
-        while !self.stop.load(Ordering::Acquire) {
-            let mut front = self.front();
-            let alive = front.poison.is_none() && !front.closed;
+        let mut front = self.front();
+        while !front.closed {
+            let alive = front.poison.is_none();
             if alive && front.unattended {
                 let last = front.submitted;
                 drop(front);
                 self.wait(last);
+                front = self.front();
             } else if alive && front.upkeep {
                 front.upkeep = false;
                 drop(front);
                 if let Err(e) = self.maintain() {
                     tracing::warn!(%e, "the reserve is not full");
                 }
+                front = self.front();
             } else {
-                drop(self.changed.wait(front).expect("no panic under the lock"));
+                front = self.changed.wait(front).expect("no panic under the lock");
             }
         }
     }
@@ -519,7 +520,8 @@ impl<V: Vfs> Shared<V> {
         let mut front = self.front();
         front.closed = true;
         front.queue.clear();
-        while !front.flights.is_empty() && front.poison.is_none() && self.options.driver == Driver::Threads {
+        self.changed.notify_all();
+        while front.writing || (front.poison.is_none() && front.flights.iter().any(|f| !f.by_host)) {
             front = self.changed.wait(front).expect("no panic under the lock");
         }
         front.flights.clear();
@@ -527,8 +529,6 @@ impl<V: Vfs> Shared<V> {
         let inline = self.take_inline(&mut front);
         drop(front);
         inline.into_iter().for_each(|(callback, outcome)| self.call(callback, outcome));
-        self.stop.store(true, Ordering::Release);
-        self.changed.notify_all();
         let Threads { driver, delivery } =
             std::mem::take(&mut *self.threads.lock().expect("no panic under the lock"));
         let delivery = delivery.map(|(sender, thread)| {

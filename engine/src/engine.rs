@@ -402,7 +402,7 @@ impl<V: Vfs> Engine<V> {
     /// Writes what is queued as one frame, to be synced by the caller. `None` if nothing is queued
     /// or as many flushes as allowed are under way.
     pub fn begin_flush(&self) -> Result<Option<Flush<V>>> {
-        self.shared.begin()
+        self.shared.begin(true)
     }
 
     /// Recycles dead segments, keeps the reserve filled and drops snapshots that no pointer names.

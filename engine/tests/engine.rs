@@ -239,3 +239,34 @@ fn threads_share_syncs_on_a_real_disk() {
     assert_eq!(engine.groups().len(), 8);
     assert_eq!(engine.group(GroupId(0)).unwrap().last.index, Index(61));
 }
+
+/// Dropping a handle ends its threads, whatever they are about to do; a driver that looked for work
+/// just before and went to sleep just after was waited for without end.
+#[test]
+fn drop_never_waits_for_a_sleeping_driver() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (vfs, engine) = fresh();
+        drop(engine);
+        let threads = Options { chunk_bytes: 512, ..Options::default() };
+        for index in 1..=1_000 {
+            let (engine, _) = Engine::open_in(vfs.clone(), threads.clone()).unwrap();
+            let mut batch = WriteBatch::new();
+            batch.append(G, entry(index, 1));
+            let ticket = engine.write(batch).unwrap();
+            // The dropped ticket leaves the batch to the driver, which ends at a moment of its own.
+            let position = ticket.position();
+            drop(ticket);
+            while index % 2 == 0 && engine.status().durable < position {
+                std::thread::yield_now();
+            }
+            drop(engine);
+            let (engine, _) = Engine::open_in(vfs.clone(), caller()).unwrap();
+            if engine.group(G).unwrap().last.index != Index(index) {
+                engine.append(G, &[entry(index, 1)]).unwrap();
+            }
+        }
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(300)).expect("every drop returns");
+}

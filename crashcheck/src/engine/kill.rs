@@ -9,13 +9,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use seawall::types::Outcome;
 use seawall::vfs::os::OsVfs;
-use seawall::{CreateOptions, Engine, Options};
+use seawall::{CreateOptions, Engine, Options, RecoveryReport};
 use serde::Serialize;
 
 use super::execute::write_batch;
@@ -42,6 +43,9 @@ const KINDS: [Kind; 14] = [
     Kind::Install,
     Kind::Group,
 ];
+
+/// How long an open may take before it counts as one that never ends.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -145,6 +149,7 @@ fn prelude(dir: &Path) -> Result<State> {
 /// What a child said before it died.
 #[derive(Debug, Default)]
 struct Told {
+    opening: bool,
     opened: bool,
     /// The number of the state that it saw.
     state: Option<u64>,
@@ -162,20 +167,19 @@ fn kill_one(settings: &Settings, cycle: u64, early: bool, random: &mut Random) -
         .env("RUST_BACKTRACE", "0")
         .spawn()
         .context("start the child")?;
-    let out = child.stdout.take().expect("it is piped");
-    let mut lines = BufReader::new(out).lines();
+    let lines = follow(child.stdout.take().expect("it is piped"));
     let mut told = Told::default();
-    while let Some(line) = lines.next().transpose()? {
-        note(&mut told, &line)?;
-        if line == "opening" || told.opened {
-            break;
-        }
-    }
-    if !early {
-        while !told.opened {
-            // A child that ends before it has opened says why on its standard error.
-            let Some(line) = lines.next().transpose()? else { break };
-            note(&mut told, &line)?;
+    // An early kill waits for the first line only; any other for the open, or for the child's end.
+    let ready = |told: &Told| told.opened || (early && told.opening);
+    let deadline = Instant::now() + PATIENCE;
+    while !ready(&told) {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => note(&mut told, &line?)?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                reap(&mut child)?;
+                return Ok((told, format!("it had not opened the store after {} s", PATIENCE.as_secs())));
+            }
         }
     }
     let most = if early { 3_000 } else { 90_000 };
@@ -190,6 +194,19 @@ fn kill_one(settings: &Settings, cycle: u64, early: bool, random: &mut Random) -
     Ok((told, complaint))
 }
 
+/// The lines of a pipe, read by a thread of their own so that nobody waits for them without end.
+fn follow(pipe: ChildStdout) -> Receiver<std::io::Result<String>> {
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
 fn reap(child: &mut Child) -> Result<()> {
     child.kill().context("kill the child")?;
     child.wait()?;
@@ -200,7 +217,7 @@ fn note(told: &mut Told, line: &str) -> Result<()> {
     let (word, number) = line.split_once(' ').unwrap_or((line, "0"));
     let number: u64 = number.parse().with_context(|| format!("the child said {line:?}"))?;
     match word {
-        "opening" => {}
+        "opening" => told.opening = true,
         "opened" => (told.opened, told.state) = (true, Some(number)),
         "issue" => told.issued = number,
         "ack" => told.acked = number,
@@ -295,9 +312,7 @@ fn look(dir: &Path, history: &History, before: &State, counts: &mut Counts) -> O
             counts.findings.push(format!("cycle {}: {text}", counts.cycles));
         }
     };
-    let opened = Engine::open(dir, options()).map_err(|e| e.to_string());
-    let read = opened.and_then(|(engine, report)| Ok((observe(&engine).map_err(|e| e.text)?, report)));
-    let (seen, report) = match read {
+    let (seen, report) = match open_and_read(dir) {
         Ok(read) => read,
         Err(e) => {
             counts.false_alarms += 1;
@@ -335,6 +350,23 @@ fn look(dir: &Path, history: &History, before: &State, counts: &mut Counts) -> O
         }
     }
     Some(seen)
+}
+
+/// Opens, reads all and closes, on a thread of its own: one that never ends is a finding.
+fn open_and_read(dir: &Path) -> Result<(State, RecoveryReport), String> {
+    let (sender, answer) = std::sync::mpsc::channel();
+    let dir = dir.to_owned();
+    std::thread::spawn(move || {
+        let opened = Engine::open(dir, options()).map_err(|e| e.to_string());
+        let read = opened.and_then(|(engine, report)| Ok((observe(&engine).map_err(|e| e.text)?, report)));
+        // Nobody listens any more once the wait was given up.
+        drop(sender.send(read));
+    });
+    let late = |e| match e {
+        RecvTimeoutError::Timeout => format!("no answer after {} s", PATIENCE.as_secs()),
+        RecvTimeoutError::Disconnected => "open or a read panicked".to_owned(),
+    };
+    answer.recv_timeout(PATIENCE).unwrap_or_else(|e| Err(late(e)))
 }
 
 fn state_number(state: &State) -> u64 {
