@@ -19,7 +19,7 @@ use seawall::vfs::mem::MemVfs;
 
 #[test]
 fn every_kind_is_produced_and_a_third_is_structural() {
-    let plan = Plan::new(3, 2);
+    let plan = Plan::new(3, 2, 2);
     let steps = (plan.enumerated()..plan.enumerated() + 4000).flat_map(|n| plan.sequence(n).steps);
     let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
     steps.for_each(|s| *counts.entry(s.kind).or_default() += 1);
@@ -45,7 +45,7 @@ fn sequences_have_a_text_form() {
 
 #[test]
 fn a_run_repeats_byte_for_byte() {
-    let plan = Plan::new(8, 2);
+    let plan = Plan::new(8, 2, 4);
     for number in plan.enumerated()..plan.enumerated() + 30 {
         let sequence = plan.sequence(number);
         let (first, second) = (execute::<MemVfs>(&sequence), execute::<MemVfs>(&sequence));

@@ -569,10 +569,12 @@ impl<V: Vfs> Flush<V> {
         if V::planted(Bug::AckBeforeSync) {
             drop(self.shared.complete(self.last, Ok(())));
         }
+        let begun = std::time::Instant::now();
         let mut result = if V::planted(Bug::AckWithoutSync) { Ok(()) } else { self.file.sync_data() };
         if result.is_err() && V::planted(Bug::SyncRetried) {
             result = self.file.sync_data();
         }
+        metrics::histogram!("seawall_sync_seconds").record(begun.elapsed());
         Synced {
             shared: self.shared.clone(),
             file: self.file.clone(),

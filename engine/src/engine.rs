@@ -15,8 +15,7 @@ use crate::error::{Error, OverloadReason, Result};
 use crate::facts::{SNAPSHOTS, gather};
 use crate::frame;
 use crate::identity;
-use crate::index::Location;
-use crate::log::{Readable, Shape};
+use crate::log::Shape;
 use crate::options::{CreateOptions, Options, RESERVED_SEGMENTS};
 use crate::planted::Bug;
 use crate::record::Record;
@@ -35,6 +34,12 @@ use crate::types::{
 };
 use crate::vfs::Vfs;
 use crate::vfs::os::OsVfs;
+
+mod snapshots;
+mod submitted;
+
+pub use snapshots::SnapshotWriter;
+use submitted::{Submitted, check_bounds};
 
 /// The part of a segment that the state of all groups may take.
 const STATE_SHARE: u64 = 16;
@@ -111,6 +116,8 @@ impl<V: Vfs> Engine<V> {
         collect::sweep(&vfs, &mut usage).map_err(Error::io("sweep", SNAPSHOTS))?;
         // The sweep took what the records above the mark made needless.
         log.retired.clear();
+        metrics::gauge!("commit_index_monotonic").set(1.0);
+        metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
         let front = Front::new(log.groups.clone(), log.position);
@@ -175,7 +182,7 @@ impl<V: Vfs> Engine<V> {
         }
         let view = Submitted { shared: &self.shared, front: &front };
         let examined = examine::<V, _>(&front.groups, &view, front.submitted, batch.clone());
-        let (records, touched) = examined.map_err(|e| (batch.clone(), e))?;
+        let (records, touched) = examined.inspect_err(count_regression).map_err(|e| (batch.clone(), e))?;
         self.check_state(&front, &touched).map_err(|e| (batch, e))?;
         accept(&mut front, records, touched);
         Ok(Ticket::new(self.shared.clone(), front.submitted))
@@ -490,6 +497,16 @@ impl<V: Vfs> Drop for Engine<V> {
     }
 }
 
+/// A host whose commit index goes back has broken its own invariant: operators are told.
+fn count_regression(error: &Error) {
+    if let Error::CommitOutOfRange { offered, present, .. } = error
+        && offered < present
+    {
+        metrics::gauge!("commit_index_monotonic").set(0.0);
+        metrics::counter!("seawall_invariant_violations").increment(1);
+    }
+}
+
 fn check_expected(found: &Identity, expect: Option<(u64, u64)>) -> Result<()> {
     match expect {
         Some(expected) if expected != (found.cluster, found.node) => {
@@ -541,16 +558,6 @@ fn accept(front: &mut Front, records: Vec<Record>, touched: Touched) {
     front.queue.push_back(Queued { last: front.submitted, records, bound, control });
 }
 
-fn check_bounds(group: GroupId, g: &Group, index: Index) -> Result<()> {
-    if index < g.first() {
-        return Err(Error::Compacted { group, index, first: g.first() });
-    }
-    if index > g.last.index {
-        return Err(Error::PastEnd { group, index, last: g.last.index });
-    }
-    Ok(())
-}
-
 fn group_status(front: &Front, id: GroupId, g: &Group) -> GroupStatus {
     let pending = front.pending.get(&id).and_then(|p| p.front()).map(|(_, e)| Index(e.id.index.0 - 1));
     GroupStatus {
@@ -562,139 +569,5 @@ fn group_status(front: &Front, id: GroupId, g: &Group) -> GroupStatus {
         commit: g.commit,
         snapshot: g.snapshot.map(|(_, p)| p),
         durable_last: pending.unwrap_or(g.last.index),
-    }
-}
-
-/// Where an entry of the submitted state is.
-enum Source<V: Vfs> {
-    Memory(Entry),
-    Disk(Arc<Readable<V>>, Location),
-}
-
-impl<V: Vfs> Source<V> {
-    fn read(&self) -> Result<Entry> {
-        match self {
-            Source::Memory(entry) => Ok(entry.clone()),
-            Source::Disk(reader, location) => reader.read(location),
-        }
-    }
-}
-
-/// The submitted state: what is pending, and under it what is written.
-struct Submitted<'a, V: Vfs> {
-    shared: &'a Shared<V>,
-    front: &'a Front,
-}
-
-impl<V: Vfs> Submitted<'_, V> {
-    fn find(&self, group: GroupId, index: Index) -> Result<Source<V>> {
-        let pending = self.front.pending.get(&group);
-        if let Some((_, first)) = pending.and_then(|p| p.front()).filter(|(_, e)| e.id.index <= index) {
-            let pending = pending.expect("it has a first");
-            let n = usize::try_from(index.0 - first.id.index.0).expect("in memory");
-            let (_, entry) = pending.get(n).expect("pending entries reach to the last");
-            if let Some(cause) = &self.front.poison {
-                return Err(Error::Poisoned { cause: cause.clone() });
-            }
-            return Ok(Source::Memory(entry.clone()));
-        }
-        match self.shared.log().locate(group, index) {
-            Some((reader, location)) => Ok(Source::Disk(reader, location)),
-            // Written but not durable operations of a poisoned handle took it away.
-            None => match &self.front.poison {
-                Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
-                None => panic!("entry {index} of group {group} is within its bounds and nowhere"),
-            },
-        }
-    }
-}
-
-impl<V: Vfs> Present for Submitted<'_, V> {
-    fn term(&self, group: GroupId, index: Index) -> Result<Term> {
-        Ok(match self.find(group, index)? {
-            Source::Memory(entry) => entry.id.term,
-            Source::Disk(_, location) => location.name().id.term,
-        })
-    }
-
-    fn entry(&self, group: GroupId, index: Index) -> Result<Entry> {
-        self.find(group, index)?.read()
-    }
-}
-
-/// A snapshot that is being written: chunks go to disk as they fill.
-pub struct SnapshotWriter<'a, V: Vfs> {
-    engine: &'a Engine<V>,
-    builder: SnapshotBuilder<V>,
-    group: GroupId,
-    id: LogId,
-}
-
-impl<V: Vfs> SnapshotWriter<'_, V> {
-    /// Publishes a snapshot of our own state machine: `id` must be an entry that we have. Durable on
-    /// return; only then may a compaction rely on it.
-    pub fn publish(self) -> Result<SnapshotPointer> {
-        self.finish(Op::Snapshot)
-    }
-
-    /// Installs a snapshot that a leader sent: snapshot and log change in one step. If `id` is an
-    /// entry that we have, what follows it is kept; otherwise the log is emptied and goes on after
-    /// `id`. Durable on return.
-    pub fn install(self) -> Result<SnapshotPointer> {
-        let _span = tracing::info_span!("install", group = self.group.0, index = self.id.index.0).entered();
-        self.finish(Op::Install).inspect_err(|_| metrics::counter!("snapshot_install_failures").increment(1))
-    }
-
-    fn finish(self, op: fn(SnapshotPointer) -> Op) -> Result<SnapshotPointer> {
-        let Self { engine, builder, group, id } = self;
-        let shared = &engine.shared;
-        let sealed = builder.finish().map_err(|e| match crate::error::is_full(&e) {
-            true => Error::NoSpace { doing: "writing a snapshot" },
-            false => Error::Io { doing: "write", path: SNAPSHOTS.into(), source: e },
-        });
-        let sealed = sealed.inspect_err(|e| shared.poison_on(e))?;
-        let pointer = SnapshotPointer { id, owner: SnapshotOwner::Owned, digest: sealed.digest };
-        let before = engine.group(group)?.snapshot;
-        let mut batch = WriteBatch::new();
-        batch.push(group, op(pointer));
-        let vfs = shared.log().vfs.clone();
-        let discard =
-            || collect::discard(&vfs, &shared.snapshots, sealed.digest).map_err(Error::io("drop", SNAPSHOTS));
-        let ticket = match engine.write(batch) {
-            Ok(ticket) => ticket,
-            Err(e) => {
-                discard()?;
-                return Err(e);
-            }
-        };
-        match ticket.wait() {
-            Outcome::Durable if before == Some(pointer) => discard()?,
-            Outcome::Durable => {
-                shared.snapshots.lock().expect("no panic under the lock").point(sealed.digest)
-            }
-            outcome => {
-                if outcome == Outcome::NotDurable {
-                    discard()?;
-                }
-                let cause = shared.front().poison.clone().unwrap_or_default();
-                return Err(Error::NotAcknowledged { outcome, cause });
-            }
-        }
-        engine.tidy();
-        Ok(pointer)
-    }
-}
-
-impl<V: Vfs> std::io::Write for SnapshotWriter<'_, V> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.builder.write(buf).inspect_err(|e| {
-            if !crate::error::is_full(e) {
-                self.engine.shared.poison(&format!("writing a snapshot: {e}"));
-            }
-        })
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.builder.flush()
     }
 }

@@ -78,6 +78,10 @@ pub use types::{
     Position, SegmentId, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
 };
 
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// The documents, as they stand beside the source.
 pub mod docs {
     #[doc = include_str!("../docs/ARCHITECTURE.md")]

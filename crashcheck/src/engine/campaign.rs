@@ -44,6 +44,8 @@ pub struct Options {
     pub seed: u64,
     /// Each sequence up to this length is enumerated.
     pub length: u32,
+    /// How many groups share the store, 2 to 4.
+    pub groups: usize,
     /// How each run is explored.
     pub bounds: Bounds,
     /// One run in so many has its recoveries cut too.
@@ -126,7 +128,7 @@ struct One {
 /// Runs a campaign; `progress` hears of each run.
 pub fn campaign(options: &Options, mut progress: impl FnMut(&Summary) + Send) -> Summary {
     let begun = Instant::now();
-    let plan = Plan::new(options.seed, options.length);
+    let plan = Plan::new(options.seed, options.length, options.groups);
     let mut summary = Summary { enumerated: plan.enumerated(), ..Summary::default() };
     summary.broken = controls();
     if summary.broken.is_some() {

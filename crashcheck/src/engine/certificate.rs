@@ -13,17 +13,27 @@ use super::step;
 use super::subject::SAMPLE;
 use crate::core::choices::Tears;
 
-/// The text of a sequence in a replay id: steps, with `!` before them if it starts from nothing.
+/// The text of a sequence in a replay id: steps, with `!` before them if it starts from nothing, and
+/// before that the number of groups and `:` if they are not two.
 #[must_use]
 pub fn sequence_text(sequence: &Sequence) -> String {
-    format!("{}{}", if sequence.from_nothing { "!" } else { "" }, step::text(&sequence.steps))
+    let groups = if sequence.groups == 2 { String::new() } else { format!("{}:", sequence.groups) };
+    let nothing = if sequence.from_nothing { "!" } else { "" };
+    format!("{groups}{nothing}{}", step::text(&sequence.steps))
 }
 
 /// Reads a replay id: a sequence, and after `@` the state in it.
 pub fn parse_replay(text: &str) -> Result<(Sequence, Option<crate::core::replay::Id>), String> {
     let (steps, state) = text.split_once('@').map_or((text, None), |(steps, state)| (steps, Some(state)));
+    let (groups, steps) = match steps.split_once(':') {
+        None => (2, steps),
+        Some((groups @ ("3" | "4"), steps)) => (groups.parse().expect("a digit"), steps),
+        Some((other, _)) => {
+            return Err(format!("{other:?} is no number of groups: 3 or 4, or nothing for 2"));
+        }
+    };
     let (from_nothing, steps) = steps.strip_prefix('!').map_or((false, steps), |rest| (true, rest));
-    let sequence = Sequence { from_nothing, ..Sequence::of(step::parse(steps)?) };
+    let sequence = Sequence { groups, from_nothing, ..Sequence::of(step::parse(steps)?) };
     let id = state.map(|s| crate::core::replay::Id::parse(s).ok_or_else(|| format!("{s:?} names no state")));
     Ok((sequence, id.transpose()?))
 }
@@ -171,6 +181,7 @@ pub fn machine(summary: &Summary, options: &Options) -> Value {
         "states_per_second": rate(summary).round(),
         "complete_bounds": {
             "length": summary.complete_length,
+            "groups": options.groups,
             "operations": EXHAUSTIVE.iter().map(|k| k.name()).collect::<Vec<_>>(),
             "bounds": options.bounds,
             "nested_every": options.nested_every,

@@ -98,7 +98,7 @@ pub fn refusal(error: &Error) -> Option<Refusal> {
 
 /// Runs a sequence.
 pub fn execute<V: Disk>(sequence: &Sequence) -> Run {
-    let mut host = Host::<V>::create(sequence.from_nothing);
+    let mut host = Host::<V>::create(sequence);
     let mut last_step_at = 0;
     for step in &sequence.steps {
         if host.engine.is_none() {
@@ -136,7 +136,8 @@ pub(super) struct Host<V: Disk> {
 }
 
 impl<V: Disk> Host<V> {
-    fn create(from_nothing: bool) -> Self {
+    fn create(sequence: &Sequence) -> Self {
+        let from_nothing = sequence.from_nothing;
         let mut host = Self {
             disk: V::over(MemVfs::new()),
             engine: None,
@@ -160,7 +161,7 @@ impl<V: Disk> Host<V> {
         }
         host.open();
         if host.engine.is_some() {
-            host.prelude();
+            host.prelude(sequence.groups);
         }
         if !from_nothing {
             host.disk.mem().record(true);
@@ -170,8 +171,8 @@ impl<V: Disk> Host<V> {
         host
     }
 
-    fn prelude(&mut self) {
-        for (n, id) in GROUPS.into_iter().enumerate() {
+    fn prelude(&mut self, groups: usize) {
+        for (n, id) in GROUPS.into_iter().take(groups).enumerate() {
             let vote = What::Vote(seawall::types::Vote::new(2, 0, payload(900 + n as u64, 8)));
             let entries =
                 (1..=3).map(|index| What::Append(Entry::command(index, 2, payload(index + 10, 30))));

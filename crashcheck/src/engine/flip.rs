@@ -1,9 +1,7 @@
 //! Every single flipped bit and every truncation of a small store.
 //!
-//! I own the enumeration and the counts: every bit of every 512 bytes that hold anything, in every file,
-//! and every length that ends there; of a store that was closed and of one that was left open. Of 512
-//! bytes of zeros one bit and one length in [`ZEROS`] is tried, and the counts say how many were passed
-//! over. I do not own the judgement (see media).
+//! I own the enumeration and the counts: every bit of every file and every length shorter than the file,
+//! of a store that was closed and of one that was left open. I do not own the judgement (see media).
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,10 +20,6 @@ pub struct Counts {
     pub flips: u64,
     /// Lengths tried.
     pub truncations: u64,
-    /// Bits in stretches of zeros that were passed over.
-    pub flips_passed_over: u64,
-    /// Lengths in stretches of zeros that were passed over.
-    pub truncations_passed_over: u64,
     /// Bytes of all files.
     pub bytes: u64,
     /// Everything there, nothing said (unused bytes).
@@ -50,8 +44,6 @@ pub struct Counts {
 
 /// An open of 100 KiB that takes longer hangs.
 pub const HANG: Duration = Duration::from_secs(10);
-/// In 512 bytes of zeros, one bit and one length in so many is tried.
-pub const ZEROS: u64 = 64;
 /// How many findings are told.
 const TOLD: usize = 10;
 
@@ -88,8 +80,6 @@ impl Counts {
     fn merge(&mut self, other: Self) {
         self.flips += other.flips;
         self.truncations += other.truncations;
-        self.flips_passed_over += other.flips_passed_over;
-        self.truncations_passed_over += other.truncations_passed_over;
         self.exact += other.exact;
         self.repaired += other.repaired;
         self.reported += other.reported;
@@ -165,25 +155,13 @@ impl Stretch<'_> {
     fn run(self) -> Counts {
         let mut counts = Counts::default();
         let image = &self.known.image;
-        let page = usize::try_from(self.from / STRETCH).expect("a small file");
-        let zeros = image.files[self.file].pages[page].is_none();
-        // Another bit in each stretch, so that all places of a unit are tried.
-        let tried = |n: u64| !zeros || (n + self.from / STRETCH).is_multiple_of(ZEROS);
+        counts.flips = 8 * (self.to - self.from);
         for bit in self.from * 8..self.to * 8 {
-            if tried(bit) {
-                counts.flips += 1;
-                self.probe(&mut counts, flip(image, self.file, bit), || format!("bit {bit}"));
-            } else {
-                counts.flips_passed_over += 1;
-            }
+            self.probe(&mut counts, flip(image, self.file, bit), || format!("bit {bit}"));
         }
+        counts.truncations = self.to - self.from;
         for len in self.from..self.to {
-            if tried(len) {
-                counts.truncations += 1;
-                self.probe(&mut counts, truncate(image, self.file, len), || format!("length {len}"));
-            } else {
-                counts.truncations_passed_over += 1;
-            }
+            self.probe(&mut counts, truncate(image, self.file, len), || format!("length {len}"));
         }
         counts
     }

@@ -82,6 +82,8 @@ impl Random {
 pub struct Sequence {
     /// The steps.
     pub steps: Vec<Step>,
+    /// How many groups share the store, 2 to 4; one more comes and goes.
+    pub groups: usize,
     /// Whether creation and prelude are recorded and crashed too.
     pub from_nothing: bool,
     /// Whether all but the last step is a sequence of its own that is explored as well.
@@ -89,10 +91,10 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// A sequence from the prelude, with no prefix known.
+    /// A sequence from the prelude, over two groups, with no prefix known.
     #[must_use]
     pub fn of(steps: Vec<Step>) -> Self {
-        Self { steps, from_nothing: false, prefix_known: false }
+        Self { steps, groups: 2, from_nothing: false, prefix_known: false }
     }
 }
 
@@ -103,12 +105,13 @@ pub struct Plan {
     /// Sequences of each length, counted: `starts[k]` is the number of the first longer than `k - 1`.
     starts: Vec<u64>,
     length: u32,
+    groups: usize,
 }
 
 impl Plan {
-    /// Everything up to `length`, then samples.
+    /// Everything up to `length` over so many groups, then samples.
     #[must_use]
-    pub fn new(seed: u64, length: u32) -> Self {
+    pub fn new(seed: u64, length: u32, groups: usize) -> Self {
         let singles = Kind::ALL.len() as u64;
         // The empty sequence, once from nothing and once from the prelude; then single steps.
         let mut starts = vec![0, 2, 2 + 2 * singles];
@@ -116,7 +119,7 @@ impl Plan {
             let count = (EXHAUSTIVE.len() as u64).pow(k);
             starts.push(starts.last().expect("not empty") + count);
         }
-        Self { seed, starts, length }
+        Self { seed, starts, length, groups }
     }
 
     /// How many sequences are enumerated; later numbers are sampled.
@@ -134,6 +137,10 @@ impl Plan {
     /// The sequence of a number.
     #[must_use]
     pub fn sequence(&self, number: u64) -> Sequence {
+        Sequence { groups: self.groups, ..self.over_two(number) }
+    }
+
+    fn over_two(&self, number: u64) -> Sequence {
         if number < self.starts[1] {
             return Sequence { from_nothing: number == 0, ..Sequence::of(Vec::new()) };
         }
@@ -213,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_sequence_up_to_the_length_has_one_number() {
-        let plan = Plan::new(9, 3);
+        let plan = Plan::new(9, 3, 2);
         let longer = (plan.starts[2]..plan.enumerated()).map(|n| plan.sequence(n).steps);
         let kinds: BTreeSet<Vec<Kind>> = longer.map(|steps| steps.iter().map(|s| s.kind).collect()).collect();
         assert_eq!(kinds.len(), 10 + 100 + 1000);
@@ -224,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_number_names_one_sequence() {
-        let (a, b) = (Plan::new(4, 2), Plan::new(4, 2));
+        let (a, b) = (Plan::new(4, 2, 2), Plan::new(4, 2, 2));
         assert!((0..2000).all(|n| a.sequence(n) == b.sequence(n)));
-        assert!((0..2000).any(|n| a.sequence(n) != Plan::new(5, 2).sequence(n)));
+        assert!((0..2000).any(|n| a.sequence(n) != Plan::new(5, 2, 2).sequence(n)));
     }
 }

@@ -8,11 +8,11 @@
 //! issued since, or the report names a loss, or open refuses. Media faults are judged elsewhere (see
 //! media).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use seawall::types::{Epoch, Index, SnapshotOwner};
+use seawall::types::{Epoch, GroupId, Index, SnapshotOwner, Term};
 use seawall::{Error, RecoveryReport};
 
 use super::execute::Run;
@@ -204,6 +204,35 @@ pub fn p5(case: &Case<'_>) -> Option<String> {
         }
         _ => None,
     })
+    .or_else(|| vote_behind(case))
+}
+
+/// An entry that came back without the vote of its term, which was written before it or with it.
+fn vote_behind(case: &Case<'_>) -> Option<String> {
+    let mut voted: BTreeMap<GroupId, Term> = BTreeMap::new();
+    for batch in case.run.history.batches().take(case.moment.issued) {
+        for act in batch {
+            match &act.what {
+                What::Vote(vote) => drop(voted.insert(act.group(), vote.key.term)),
+                What::Create(_) => drop(voted.remove(&act.group())),
+                _ => {}
+            }
+        }
+        for act in batch {
+            let What::Append(entry) = &act.what else { continue };
+            let Some(group) = case.state.groups.get(&act.group()) else { continue };
+            let there = group.entries.get(&entry.id.index) == Some(entry);
+            let term = group.vote.as_ref().map_or(Term(0), |v| v.key.term);
+            if there && term < entry.id.term && voted.get(&act.group()).is_some_and(|v| *v >= entry.id.term) {
+                return Some(format!(
+                    "group {}: entry {} is there, its vote is of term {term}",
+                    act.group(),
+                    entry.id
+                ));
+            }
+        }
+    }
+    None
 }
 
 /// Asks about each group that is the same in the acknowledged state and in what came back.

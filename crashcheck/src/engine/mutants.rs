@@ -220,7 +220,7 @@ impl Hunter {
         if of_media && let Some(kill) = self.media() {
             return Some(kill);
         }
-        let plan = Plan::new(seed, 2);
+        let plan = Plan::new(seed, 2, 2);
         let hinted = hints().find_map(|s| self.sequence(&s, 0));
         let short = hinted.or_else(|| (0..60).find_map(|n| self.sequence(&plan.sequence(n), 0)));
         let nested = short.or_else(|| hints().find_map(|s| self.sequence(&s, 1)));

@@ -143,8 +143,8 @@ pub fn parse(text: &str) -> Result<Vec<Step>, String> {
     text.split(',').filter(|s| !s.is_empty()).map(str::parse).collect()
 }
 
-/// The two groups that every sequence has.
-pub const GROUPS: [GroupId; 2] = [GroupId(7), GroupId(u64::MAX - 1)];
+/// The groups that a sequence may have; every one has the first two.
+pub const GROUPS: [GroupId; 4] = [GroupId(7), GroupId(u64::MAX - 1), GroupId(0), GroupId(1 << 40)];
 /// The group that comes and goes.
 pub const GUEST: GroupId = GroupId(40);
 
@@ -173,8 +173,14 @@ impl<'a> Planner<'a> {
 
     /// The group that the salt picks.
     fn group(&self) -> (GroupId, Group) {
-        let id = GROUPS[usize::from(self.salt & 1)];
-        (id, self.state.groups.get(&id).cloned().expect("the two groups are never absent"))
+        let id = self.pick(0);
+        (id, self.state.groups.get(&id).cloned().expect("only the guest is ever absent"))
+    }
+
+    /// The group that the salt names, or the one so many after it.
+    fn pick(&self, after: usize) -> GroupId {
+        let groups = GROUPS.iter().filter(|id| self.state.groups.contains_key(id)).count();
+        GROUPS[(usize::from(self.salt) + after) % groups]
     }
 
     fn variant(&self, of: u8) -> u8 {
@@ -225,7 +231,7 @@ impl<'a> Planner<'a> {
     /// Append to one group, vote and commit in both.
     pub fn batch(&mut self) -> Vec<Plan> {
         let (id, group) = self.group();
-        let other = GROUPS[usize::from(self.salt & 1 == 0)];
+        let other = self.pick(1);
         let vote = self.higher_vote(&self.state.groups[&other].clone(), 0);
         let mut acts = self.appends(id, &group, &[40, 64]);
         acts.push(Act::new(other, What::Vote(vote)));
