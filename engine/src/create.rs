@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::facts::SNAPSHOTS;
+use crate::highwater::{self, HighWater};
 use crate::identity;
 use crate::log::{Log, Shape, first_header, spare_name, start_segment, zero_fill};
 use crate::options::{CreateOptions, RESERVED_SEGMENTS};
@@ -44,8 +45,11 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     }
     let first = first_header(&shape);
     zero_fill(vfs, &file_name(first.segment), shape.size)?;
+    let mark = HighWater { epoch: first.epoch, segment: first.segment, position: first.cut };
+    let high = highwater::create(vfs, &identity.store, &mark);
+    let high = high.map_err(Error::space(doing, highwater::NAME))?;
     sync_names()?;
-    let mut log = first_log(vfs, &shape, first)?;
+    let mut log = first_log(vfs, &shape, first, high)?;
     log.seal(Seal::Closed, SegmentId(0))?;
 
     vfs.rename(identity::NEW_NAME, identity::NAME).map_err(Error::io("rename", identity::NAME))?;
@@ -54,7 +58,12 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
 }
 
 /// The log of a store that is being created.
-fn first_log<V: Vfs>(vfs: &V, shape: &Shape, header: crate::segment::Header) -> Result<Log<V>> {
+fn first_log<V: Vfs>(
+    vfs: &V,
+    shape: &Shape,
+    header: crate::segment::Header,
+    high: V::File,
+) -> Result<Log<V>> {
     let groups = Groups::new();
     let active = start_segment(vfs, header, &groups, 0)?;
     Ok(Log {
@@ -64,6 +73,7 @@ fn first_log<V: Vfs>(vfs: &V, shape: &Shape, header: crate::segment::Header) -> 
         index: crate::index::Index::default(),
         position: Position(0),
         active,
+        high,
         sealed: std::collections::BTreeMap::new(),
         spares: Vec::new(),
         newest: header.segment,

@@ -105,6 +105,9 @@ impl<V: Vfs> Engine<V> {
         if !plan.report.lost.is_empty() {
             return Err(Error::Corrupt { report: Box::new(plan.report) });
         }
+        if let Some(witness) = &options.witness {
+            recovery::check_witness(&facts, &plan, witness)?;
+        }
         let (mut log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
         if found.mend {
             identity::mend::<V>(&lock, &shape)?;
@@ -487,7 +490,9 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::Poisoned { cause });
         }
         self.shared.front().closed = true;
-        self.shared.log().seal(Seal::Closed, SegmentId(0))
+        let mut log = self.shared.log();
+        log.seal(Seal::Closed, SegmentId(0))?;
+        log.raise_high_water()
     }
 }
 

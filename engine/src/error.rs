@@ -22,6 +22,10 @@ pub enum OverloadReason {
     GroupShare,
 }
 
+fn in_group(group: Option<GroupId>) -> String {
+    group.map_or_else(String::new, |id| format!(" in group {id}"))
+}
+
 /// What went wrong, and with it what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +79,18 @@ pub enum Error {
     Corrupt {
         /// What is lost, by name.
         report: Box<RecoveryReport>,
+    },
+    /// The host's witness saw more than the directory shows. Nothing was changed on disk.
+    #[error("the directory was rolled back: {what} {found} where {witnessed} was seen{}; bring the node back as a new one, or from a peer", in_group(*group))]
+    RolledBack {
+        /// "epoch" or "commit index".
+        what: &'static str,
+        /// The group whose commit index it is.
+        group: Option<GroupId>,
+        /// What the witness saw.
+        witnessed: u64,
+        /// What the directory shows; for a commit index, the last entry.
+        found: u64,
     },
     /// Bytes that were asked for are damaged.
     #[error("{file} is damaged at byte {offset}: {what}; fetch the entry from a peer")]

@@ -5,6 +5,7 @@
 //! the segments without a good footer. I do not know what a fact means (see recovery).
 
 use crate::error::{Error, Result};
+use crate::highwater::{self, HighWater};
 use crate::log::{Shape, first_header};
 use crate::planted::Bug;
 use crate::scan::{Scan, Window, scan};
@@ -97,12 +98,17 @@ pub struct Facts<V: Vfs> {
     pub has_snapshots: bool,
     /// The newest epoch in any header.
     pub epoch: Epoch,
+    /// What the high-water file says; `None` if it does not say.
+    pub high: Option<HighWater>,
 }
 
 /// The name of the snapshots' directory.
 pub const SNAPSHOTS: &str = "snapshots";
 /// The name of the directory that damaged files are kept in.
 pub const QUARANTINE: &str = "quarantine";
+
+/// Names that are neither segments nor spares.
+const OTHERS: [&str; 4] = [crate::identity::NAME, crate::identity::NEW_NAME, highwater::NAME, QUARANTINE];
 
 /// Looks at every file of the directory.
 pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
@@ -113,6 +119,8 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
         unknown: Vec::new(),
         has_snapshots: false,
         epoch: Epoch(0),
+        // Before the segments: a writer beside us may raise it meanwhile.
+        high: highwater::read(vfs, &shape.identity.store)?,
     };
     for name in vfs.list("").map_err(Error::io("list", "."))? {
         if let Some(id) = segment::parse_name(&name) {
@@ -125,7 +133,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             if whole { &mut facts.spares } else { &mut facts.stunted }.push(name);
         } else if name == SNAPSHOTS {
             facts.has_snapshots = true;
-        } else if ![crate::identity::NAME, crate::identity::NEW_NAME, QUARANTINE].contains(&name.as_str()) {
+        } else if !OTHERS.contains(&name.as_str()) {
             facts.unknown.push(name);
         }
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use crate::checksum::crc;
 use crate::error::{Error, Result, is_full};
 use crate::frame::{self, Draft, Encoded, FrameKind};
+use crate::highwater::{self, HighWater};
 use crate::index::{Index, Location};
 use crate::options::RESERVED_SEGMENTS;
 use crate::planted::Bug;
@@ -152,6 +153,8 @@ pub struct Log<V: Vfs> {
     pub position: Position,
     /// The segment that is written.
     pub active: Active<V>,
+    /// The high-water file.
+    pub high: V::File,
     /// Sealed segments.
     pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
     /// Names of prepared segments whose names are durable.
@@ -360,8 +363,17 @@ impl<V: Vfs> Log<V> {
             let reader = &self.active.reader;
             reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
         }
+        self.raise_high_water()?;
         metrics::counter!("seawall_rotations").increment(1);
         Ok(())
+    }
+
+    /// Writes down how far the log has come, all of which is durable.
+    pub fn raise_high_water(&self) -> Result<()> {
+        let Header { epoch, segment, .. } = self.active.header;
+        let high = HighWater { epoch, segment, position: self.position };
+        let written = highwater::write::<V>(&self.high, &self.shape.identity.store, &high);
+        written.map_err(Error::io("write", highwater::NAME))
     }
 
     /// Gives a prepared segment its name, durably.

@@ -2,7 +2,10 @@
 //!
 //! I own the defaults and the checks. I know no file.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, Result};
+use crate::types::{Epoch, GroupId, Index};
 
 /// The smallest segment: a header, a checkpoint with its twin 4 KiB further, and some batches.
 pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
@@ -64,11 +67,23 @@ pub enum Driver {
     Caller,
 }
 
+/// What a host has seen of a store and keeps elsewhere. A directory that was rolled back as a whole is
+/// consistent in itself; only a witness from outside tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// The newest epoch that an open returned.
+    pub epoch: Epoch,
+    /// Commit indexes that were reached, by group.
+    pub commits: BTreeMap<GroupId, Index>,
+}
+
 /// What each open may choose.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Cluster and node that the store must belong to; unchecked when absent.
     pub expect: Option<(u64, u64)>,
+    /// What the host knows of the store's past; unchecked when absent.
+    pub witness: Option<Witness>,
     /// The largest entry in bytes. 8 MiB by default; at most a quarter of a segment in any case.
     pub max_entry_bytes: u32,
     /// The largest batch in bytes. 16 MiB by default; at most a quarter of a segment in any case.
@@ -91,6 +106,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             expect: None,
+            witness: None,
             max_entry_bytes: 8 << 20,
             max_batch_bytes: 16 << 20,
             max_in_flight_bytes: 64 << 20,

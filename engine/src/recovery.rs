@@ -16,8 +16,10 @@ pub use apply::apply;
 use crate::error::{Error, Result};
 use crate::facts::{Facts, SNAPSHOTS, SegmentFact};
 use crate::frame::Frame;
+use crate::highwater;
 use crate::index::Index;
 use crate::log::Shape;
+use crate::options::Witness;
 use crate::planted::Bug;
 use crate::record::{Item, Kind};
 use crate::report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
@@ -150,6 +152,7 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
     older_segments(facts, &mut plan)?;
     newest_segment(facts, &mut plan)?;
     successor_must_exist(facts, &mut plan);
+    reach_high_water(facts, &mut plan);
     plan.index.settle(&plan.groups);
     plan.after = groups_after(facts, &plan)?;
     if !V::planted(Bug::HolesUnseen) {
@@ -375,6 +378,29 @@ fn successor_must_exist<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
     }
 }
 
+/// What the high-water file names was durable: a log that ends before it has lost its end.
+fn reach_high_water<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
+    let report = &mut plan.report;
+    let Some(high) = facts.high else {
+        // Nothing says any more that this is the end.
+        report.repaired.push(Repair { file: highwater::NAME.into(), what: "both slots, from the log" });
+        let ends = MaybeAcked { above: report.position, observed: report.position };
+        report.maybe_acked.get_or_insert(ends);
+        return;
+    };
+    if V::planted(Bug::MissingLastUnseen) {
+        return;
+    }
+    let gone = Lost::File { name: file_name(high.segment) };
+    if facts.segments[plan.newest].id < high.segment && !report.lost.contains(&gone) {
+        report.lost.push(gone);
+    }
+    let reached = report.position.max(plan.mark);
+    if reached < high.position && report.lost.is_empty() {
+        report.lost.push(Lost::Unnamed { from: reached.next(), to: high.position });
+    }
+}
+
 /// Redundancy that made damage good below the mark, where a crash cannot have been.
 fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
     let mut note = |id, what| plan.report.repaired.push(Repair { file: file_name(id), what });
@@ -405,6 +431,22 @@ fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
             note(fact.id, "a batch, from its twin");
         }
     }
+}
+
+/// Refuses a directory that shows less than the host has seen of it.
+pub fn check_witness<V: Vfs>(facts: &Facts<V>, plan: &Plan, witness: &Witness) -> Result<()> {
+    if facts.epoch < witness.epoch {
+        let (witnessed, found) = (witness.epoch.0, facts.epoch.0);
+        return Err(Error::RolledBack { what: "epoch", group: None, witnessed, found });
+    }
+    for (id, commit) in &witness.commits {
+        let last = plan.after.get(id).map_or(EntryNumber(0), |g| g.last.index);
+        if last < *commit {
+            let (witnessed, found) = (commit.0, last.0);
+            return Err(Error::RolledBack { what: "commit index", group: Some(*id), witnessed, found });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that every owned snapshot's manifest holds and its chunks are there; names those that are

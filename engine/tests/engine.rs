@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use seawall::vfs::mem::MemVfs;
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, Store,
-    Vote, WriteBatch,
+    Vote, Witness, WriteBatch,
 };
 
 const G: GroupId = GroupId(1);
@@ -238,6 +238,50 @@ fn threads_share_syncs_on_a_real_disk() {
     assert!(report.clean);
     assert_eq!(engine.groups().len(), 8);
     assert_eq!(engine.group(GroupId(0)).unwrap().last.index, Index(61));
+}
+
+/// The newest segment of a store that was opened, used and lost it again.
+#[test]
+fn a_newest_segment_that_vanished_is_named() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1)]).unwrap();
+    engine.close().unwrap();
+    let (engine, _) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    engine.append(G, &[entry(2, 1)]).unwrap();
+    drop(engine);
+    let mut image = vfs.image();
+    let newest = image.files.keys().rfind(|n| n.ends_with(".seg")).unwrap().clone();
+    image.files.remove(&newest);
+    let refused = Engine::open_in(MemVfs::from_image(image.clone()), caller()).map(|_| ()).unwrap_err();
+    let Error::Corrupt { report } = refused else { panic!("{refused}") };
+    assert_eq!(report.lost, [seawall::Lost::File { name: newest }]);
+    // Without the high-water file too, nothing says where the log ended: it is said so.
+    image.files.remove("HIGHWATER");
+    let (_, report) = Engine::open_in(MemVfs::from_image(image), caller()).unwrap();
+    assert!(report.is_alarm() && report.maybe_acked.is_some(), "{report:?}");
+}
+
+#[test]
+fn a_witness_refuses_a_directory_that_was_rolled_back() {
+    let (vfs, engine) = fresh();
+    engine.append(G, &[entry(1, 1)]).unwrap();
+    let old = vfs.image();
+    engine.append(G, &[entry(2, 1)]).unwrap();
+    let seen = Witness { epoch: engine.epoch(), commits: [(G, Index(2))].into() };
+    drop(engine);
+    let open = |image, witness: &Witness| {
+        let options = Options { witness: Some(witness.clone()), ..caller() };
+        Engine::open_in(MemVfs::from_image(image), options).map(|(engine, _)| engine.epoch())
+    };
+    let next = open(vfs.image(), &seen).unwrap();
+    assert!(next > seen.epoch);
+    let refused = open(old, &seen).unwrap_err();
+    assert!(
+        matches!(refused, Error::RolledBack { what: "commit index", witnessed: 2, found: 1, .. }),
+        "{refused}"
+    );
+    let refused = open(vfs.image(), &Witness { epoch: next, ..Witness::default() }).unwrap_err();
+    assert!(matches!(refused, Error::RolledBack { what: "epoch", .. }), "{refused}");
 }
 
 /// Dropping a handle ends its threads, whatever they are about to do; a driver that looked for work

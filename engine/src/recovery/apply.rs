@@ -11,6 +11,7 @@ use super::{Plan, Unsealed};
 use crate::error::{Error, Result};
 use crate::facts::{Facts, SegmentFact};
 use crate::frame::{Frame, FrameKind};
+use crate::highwater::{self, HighWater};
 use crate::log::{Log, Readable, Shape, free_name, spare_name, start_segment, zero_fill};
 use crate::options::RESERVED_SEGMENTS;
 use crate::planted::Bug;
@@ -51,6 +52,9 @@ pub fn apply<V: Vfs>(
         unit: shape.unit,
     };
     let active = start_segment(vfs, header, &groups, descriptions)?;
+    let store = &shape.identity.store;
+    let old = HighWater { epoch: facts.epoch, segment: facts.segments[newest].id, position: mark };
+    let high = highwater::open(vfs, store, &old).map_err(Error::io("open", highwater::NAME))?;
     let mut log = Log {
         vfs: vfs.clone(),
         shape: *shape,
@@ -58,6 +62,7 @@ pub fn apply<V: Vfs>(
         index,
         position: mark,
         active,
+        high,
         sealed: BTreeMap::new(),
         spares,
         newest: id,
@@ -74,6 +79,7 @@ pub fn apply<V: Vfs>(
     if !V::planted(Bug::CutNotSynced) {
         reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
     }
+    log.raise_high_water()?;
     // From here on the new segment alone carries the state; what it replaces may go.
     for segment in log.index.take_emptied() {
         log.dead.insert(segment, mark);
