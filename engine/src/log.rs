@@ -387,13 +387,11 @@ impl<V: Vfs> Log<V> {
         Ok(())
     }
 
-    /// Syncs the active segment's data, then writes its footer and syncs that.
+    /// Writes the footer's tables and syncs them with the data; then the trailer, which makes them count,
+    /// and syncs that.
     pub fn seal(&mut self, seal: Seal, next: SegmentId) -> Result<()> {
         let reader = self.active.reader.clone();
         let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
-        if !V::planted(Bug::SealedBeforeData) {
-            sync()?;
-        }
         let id = self.active.header.segment;
         let (entries, runs) = self.index.seal(id);
         let footer = Footer { entries, runs, state: state::encode(&self.groups) };
@@ -405,8 +403,15 @@ impl<V: Vfs> Log<V> {
         let at = u32::try_from(size - bytes.len() as u64).expect("a segment has 32-bit offsets");
         assert!(at >= ending.cut, "the footer's room was kept free");
         let (bytes, trailer) = footer.encode::<V>(&place, &ending, at);
-        let write = write_all_at::<V>(&reader.file, &bytes, u64::from(at));
-        write.map_err(Error::io("write the footer of", &reader.path))?;
+        let write = |bytes: &[u8], at: u64| {
+            write_all_at::<V>(&reader.file, bytes, at).map_err(Error::io("write the footer of", &reader.path))
+        };
+        let (tables, last) = bytes.split_at(bytes.len() - segment::trailer::LEN);
+        write(tables, u64::from(at))?;
+        if !V::planted(Bug::SealedBeforeData) {
+            sync()?;
+        }
+        write(last, size - last.len() as u64)?;
         sync()?;
         let file = self.vfs.open(&reader.path, Access::Read).map_err(Error::io("open", &reader.path))?;
         let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer), true);

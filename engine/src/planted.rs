@@ -55,6 +55,7 @@ bugs! {
     HeaderNotSynced: "a new segment's start is not synced before its first batch",
     RotationNameNotSynced: "a new segment is written before its name is durable",
     SealedBeforeData: "a segment is sealed before its data is synced",
+    TrailerWithTables: "a trailer is written before the tables that it vouches for are durable",
     RecycledBeforeDurable: "a segment is recycled before what emptied it is durable",
     LockIgnored: "the lock is not looked at",
     ReadErrorIsEnd: "a read error is taken for the end of the log",

@@ -395,7 +395,7 @@ fn torn(
 }
 
 /// The first, the middle and the last place, and the first and the last on an 8-byte edge.
-fn few_places(places: &[usize]) -> Vec<usize> {
+pub(crate) fn few_places(places: &[usize]) -> Vec<usize> {
     let edges = || places.iter().filter(|at| *at % 8 == 0);
     let mut few: Vec<usize> = [places.first(), places.get(places.len() / 2), places.last()]
         .into_iter()

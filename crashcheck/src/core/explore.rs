@@ -5,7 +5,9 @@
 //! same exposed state, and its recovery explored at least as deep. A cut that adds nothing to the one
 //! before it is skipped whole. With [`Bounds::nested_depth`] the subject's recovery is recorded and its
 //! own cuts are explored over the state that it began on: at each cut but the last against what had been
-//! exposed before it, at the last against what it exposed itself.
+//! exposed before it, at the last against what it exposed itself. One unit is torn in a run and its
+//! recoveries together: a run's own states at every byte; those whose recoveries are cut too, and what a
+//! recovery wrote, at a few.
 //!
 //! One run is explored by one thread, in a fixed order: the counts depend on the run and the bounds
 //! alone. I do not know what is right (see [`Subject`]).
@@ -18,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use crate::core::body::Tree;
-use crate::core::choices::{self, Bounds, Choice, TORN_SUBSETS, Tears};
+use crate::core::choices::{self, Bounds, Choice, TORN_SUBSETS, Tears, few_places};
 use crate::core::counts::{Counters, Seen};
 use crate::core::doubt::{Advance, Doubt};
 use crate::core::image::{Image, mix};
@@ -86,7 +88,8 @@ pub fn explore<S: Subject>(subject: &S, run: &S::Run, bounds: &Bounds, sink: &mu
         kept: BTreeMap::new(),
         path: Vec::new(),
     };
-    let level = Level { top: true, cut: trace.cut(0), depth: bounds.nested_depth, before: None, end: None };
+    let (depth, tears) = (bounds.nested_depth, bounds.tears == Tears::One);
+    let level = Level { top: true, cut: trace.cut(0), depth, tears, before: None, end: None };
     let done = explorer.level(Tree::initial(trace), &trace.steps, &level).is_continue();
     sink.counters.runs += u64::from(done);
     done
@@ -121,6 +124,8 @@ struct Level<E> {
     cut: Cut,
     /// How many more recoveries may be cut.
     depth: u8,
+    /// Whether a unit may still be torn.
+    tears: bool,
     /// What had been exposed before this trace.
     before: Option<E>,
     /// What had been exposed at its end.
@@ -132,6 +137,7 @@ struct Here<'a, E> {
     at: usize,
     cut: Cut,
     depth: u8,
+    tears: bool,
     nested: bool,
     exposed: Option<&'a E>,
     key: Key,
@@ -148,8 +154,8 @@ struct Explorer<'a, 'b, S: Subject> {
     run: &'a S::Run,
     bounds: &'a Bounds,
     sink: &'a mut Sink<'b>,
-    /// How deep the recovery of each state was explored.
-    visited: FastMap<u128, u8>,
+    /// How deep the recovery of each state was explored, and whether with tears.
+    visited: FastMap<u128, (u8, bool)>,
     /// How many findings of each property were kept.
     kept: BTreeMap<&'static str, usize>,
     /// The cuts and choices above the trace under exploration.
@@ -183,9 +189,10 @@ impl<S: Subject> Explorer<'_, '_, S> {
             let free = doubt.pending.iter().filter(|p| !p.forced).count();
             let covered = last.is_some_and(|(before, exact)| before == key && (exact || !advance.settled));
             let fresh = covered.then(|| free - advance.added);
-            last = Some((key, free <= self.bounds.max_subset_units && self.bounds.tears == Tears::None));
+            last = Some((key, free <= self.bounds.max_subset_units && !level.tears));
             if fresh != Some(free) {
-                let here = Here { at, cut, depth: level.depth, nested: !level.top, exposed, key };
+                let (depth, tears) = (level.depth, level.tears);
+                let here = Here { at, cut, depth, tears, nested: !level.top, exposed, key };
                 self.cut(&doubt, here, fresh)?;
             }
         }
@@ -208,12 +215,15 @@ impl<S: Subject> Explorer<'_, '_, S> {
         counters.cut_bounds.truncated_cuts += u64::from(view.truncated);
         // A truncated view numbers the oldest: the newest are not in it, so nothing is fresh.
         let fresh = fresh.filter(|_| !view.truncated);
-        let places: Vec<Vec<usize>> = match self.bounds.tears {
-            Tears::None => Vec::new(),
-            Tears::One => (0..free).map(|bit| view.places(bit)).collect(),
-        };
-        let at = |bit: usize| places[bit].clone();
-        choices::each(&order, self.bounds, fresh, &at, &mut |choice| self.state(&mut view, choice, &here))
+        let all: Vec<Vec<usize>> =
+            if here.tears { (0..free).map(|bit| view.places(bit)).collect() } else { vec![Vec::new(); free] };
+        let few: Vec<Vec<usize>> = all.iter().map(|places| few_places(places)).collect();
+        let at = |bit: usize| if here.nested { few[bit].clone() } else { all[bit].clone() };
+        choices::each(&order, self.bounds, fresh, &at, &mut |choice| {
+            let follow = choice.tear.is_none_or(|tear| few[tear.bit].contains(&tear.at));
+            let (depth, tears) = (if follow { here.depth } else { 0 }, here.tears && choice.tear.is_none());
+            self.state(&mut view, choice, &Here { depth, tears, ..here })
+        })
     }
 
     fn state(
@@ -229,11 +239,11 @@ impl<S: Subject> Explorer<'_, '_, S> {
         let hash = view.hash(choice);
         let key = here.key.of(hash);
         let before = self.visited.get(&key).copied();
-        if before.is_some_and(|depth| depth >= here.depth) {
+        if before.is_some_and(|(depth, tears)| depth >= here.depth && tears >= here.tears) {
             self.sink.counters.skipped_duplicate += 1;
             return ControlFlow::Continue(());
         }
-        self.visited.insert(key, here.depth);
+        self.visited.insert(key, (here.depth, here.tears));
         let image = view.image(choice);
         debug_assert_eq!(image.hash(), hash, "the hash of {choice} is not that of its bytes");
         self.sink.counters.checks += 1;
@@ -260,6 +270,7 @@ impl<S: Subject> Explorer<'_, '_, S> {
             top: false,
             cut: here.cut,
             depth: here.depth - 1,
+            tears: here.tears,
             before: here.exposed.cloned(),
             end: checked.exposed.or_else(|| here.exposed.cloned()),
         };

@@ -124,6 +124,12 @@ fn body(out: &mut String, summary: &Summary, options: &Options) -> std::fmt::Res
     };
     writeln!(out, "tears              {tears}")?;
     writeln!(out, "nested depth       {}, in one run of {}", bounds.nested_depth, options.nested_every)?;
+    if bounds.tears == Tears::One && bounds.nested_depth > 0 {
+        writeln!(
+            out,
+            "                   there a unit is torn at up to five places, in the run or in its recovery"
+        )?;
+    }
     writeln!(
         out,
         "sampled            P11, P19, P25, P27 at one crash point of {SAMPLE}; P26 in one run of 8; sequences of 3 to 10 after the complete ones"

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use seawall::Error;
 use seawall::types::Vote;
 use seawall::vfs::Vfs;
 use seawall::vfs::mem::{Call, CallKind, Fault, SyncFailure};
@@ -144,12 +145,21 @@ impl<V: Disk> Host<V> {
         }
     }
 
-    /// A read fails during open: refused or unharmed, and the next open is exact.
+    /// A read fails during open: refused with that error or unharmed, and the next open is exact. Nothing
+    /// is lost, so nothing may be called lost.
     fn read_error(&mut self, salt: u8) {
         self.close_quietly();
         self.arm(u64::from(salt & 63), &[CallKind::Read, CallKind::Map, CallKind::List], Fault::Errno(EIO));
         let first = self.try_open();
         self.disarm();
+        let alarm = match &first {
+            Err(e @ Error::Corrupt { .. }) => Some(e.to_string()),
+            Ok((_, report)) if report.is_alarm() => Some(report.to_string()),
+            _ => None,
+        };
+        if let Some(alarm) = alarm {
+            self.fault("P12", format!("a read failed once, and open said {alarm}"));
+        }
         drop(first);
         self.open();
     }

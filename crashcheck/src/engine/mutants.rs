@@ -20,7 +20,7 @@ use super::generate::{Plan, Sequence};
 use super::media::{Known, coarse, flip};
 use super::planted::{PlantedVfs, with};
 use super::step;
-use crate::core::choices::Bounds;
+use crate::core::choices::{Bounds, Tears};
 use crate::core::pool::pool;
 
 /// Sequences that reach corners which short ones do not: rotation, recycling, errors of a certain sync.
@@ -102,6 +102,9 @@ pub const HINTS: &[&str] = &[
     "reopen.0,reopen.0,append.0",
     "rotate.0,reopen.0,append.0",
 ];
+
+/// Sequences whose writes are torn.
+const TORN: &[&str] = &["reopen.0", "rotate.0"];
 
 /// The hints, and every failing sync and read of the first few.
 fn hints() -> impl Iterator<Item = Sequence> {
@@ -206,8 +209,8 @@ fn bounded<T: Send + 'static>(limit: Duration, f: impl FnOnce() -> T + Send + 's
 }
 
 /// How a sequence is explored while hunting.
-fn bounds(nested: u8) -> Bounds {
-    Bounds { max_subset_units: 7, omissions: 1, nested_depth: nested, ..Bounds::default() }
+fn bounds(nested: u8, tears: Tears) -> Bounds {
+    Bounds { max_subset_units: 7, omissions: 1, nested_depth: nested, tears, ..Bounds::default() }
 }
 
 impl Hunter {
@@ -221,9 +224,11 @@ impl Hunter {
             return Some(kill);
         }
         let plan = Plan::new(seed, 2, 2);
-        let hinted = hints().find_map(|s| self.sequence(&s, 0));
-        let short = hinted.or_else(|| (0..60).find_map(|n| self.sequence(&plan.sequence(n), 0)));
-        let nested = short.or_else(|| hints().find_map(|s| self.sequence(&s, 1)));
+        let hinted = hints().find_map(|s| self.sequence(&s, &bounds(0, Tears::None)));
+        let short = hinted
+            .or_else(|| (0..60).find_map(|n| self.sequence(&plan.sequence(n), &bounds(0, Tears::None))));
+        let torn = short.or_else(|| TORN.iter().find_map(|text| self.torn(text)));
+        let nested = torn.or_else(|| hints().find_map(|s| self.sequence(&s, &bounds(1, Tears::None))));
         let found = nested.or_else(|| if of_media { None } else { self.media() });
         found.or_else(|| self.sampled(&plan))
     }
@@ -231,7 +236,8 @@ impl Hunter {
     fn sampled(&mut self, plan: &Plan) -> Option<Kill> {
         let mut number = plan.enumerated();
         while !self.late() {
-            if let Some(kill) = self.sequence(&plan.sequence(number), u8::from(number.is_multiple_of(8))) {
+            let bounds = bounds(u8::from(number.is_multiple_of(8)), Tears::None);
+            if let Some(kill) = self.sequence(&plan.sequence(number), &bounds) {
                 return Some(kill);
             }
             number += 1;
@@ -239,13 +245,19 @@ impl Hunter {
         None
     }
 
+    /// Tears every unit at every byte, also of what a recovery writes.
+    fn torn(&mut self, text: &str) -> Option<Kill> {
+        let sequence = Sequence::of(step::parse(text).expect("it is well-formed"));
+        self.sequence(&sequence, &bounds(0, Tears::One))
+    }
+
     /// Runs a sequence with the bug; if that is noticed, makes it small and runs it without.
-    fn sequence(&mut self, sequence: &Sequence, nested: u8) -> Option<Kill> {
+    fn sequence(&mut self, sequence: &Sequence, bounds: &Bounds) -> Option<Kill> {
         if self.late() {
             return None;
         }
         let whole = Sequence { prefix_known: false, ..sequence.clone() };
-        let bounds = bounds(nested);
+        let bounds = *bounds;
         let (bug, steps) = (self.bug, whole.clone());
         let Some(run) = bounded(HANG, move || with(Some(bug), || execute::<PlantedVfs>(&steps))) else {
             let text = format!("{}, which never ends", sequence_text(&whole));

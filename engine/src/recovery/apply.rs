@@ -18,7 +18,7 @@ use crate::planted::Bug;
 use crate::record::Record;
 use crate::report::RecoveryReport;
 use crate::scan::{Window, records};
-use crate::segment::{Ending, Footer, Header, HeaderFact, file_name};
+use crate::segment::{Ending, Footer, Header, HeaderFact, file_name, trailer};
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, write_all_at};
 /// Makes the plan true on disk and returns the log. Nothing it returns can be lost by a crash.
@@ -149,7 +149,8 @@ fn rewrite<V: Vfs>(
     Ok(())
 }
 
-/// Writes the footer that a segment lacks, at its cut, and shortens the file to it.
+/// Writes the footer that a segment lacks, at its cut, and shortens the file to it. The tables are
+/// durable before the trailer that vouches for them: a crash never leaves it with torn ones.
 fn reseal<V: Vfs>(log: &mut Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next: SegmentId) -> Result<()> {
     if !log.index.is_live(fact.id) {
         log.dead.entry(fact.id).or_insert(old.ending.position);
@@ -165,8 +166,16 @@ fn reseal<V: Vfs>(log: &mut Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next:
         if !fact.header_is_ours() {
             write_all_at::<V>(file, &header.encode(), 0)?;
         }
-        write_all_at::<V>(file, &bytes, u64::from(ending.cut))?;
-        file.set_len(u64::from(ending.cut) + bytes.len() as u64)?;
+        let (tables, last) = bytes.split_at(bytes.len() - trailer::LEN);
+        let len = u64::from(ending.cut) + bytes.len() as u64;
+        if V::planted(Bug::TrailerWithTables) {
+            write_all_at::<V>(file, &bytes, u64::from(ending.cut))?;
+        } else {
+            write_all_at::<V>(file, tables, u64::from(ending.cut))?;
+            file.sync_data()?;
+        }
+        write_all_at::<V>(file, last, len - last.len() as u64)?;
+        file.set_len(len)?;
         file.sync_all()
     };
     write(&file).map_err(Error::space("sealing a segment", &path))
