@@ -20,6 +20,7 @@ use crate::log::Log;
 use crate::options::{Driver, Options, RESERVED_SEGMENTS};
 use crate::planted::Bug;
 use crate::record::Record;
+use crate::report::Lost;
 use crate::snapshot::usage::ChunkUse;
 use crate::snapshot::{self, collect};
 use crate::state::Groups;
@@ -76,6 +77,8 @@ pub(crate) struct Front {
     unattended: bool,
     /// The reserve is to be filled.
     upkeep: bool,
+    /// What groups lack of what was acknowledged.
+    pub(crate) blocked: Vec<Lost>,
 }
 
 impl Front {
@@ -96,6 +99,7 @@ impl Front {
             loads: VecDeque::new(),
             unattended: false,
             upkeep: false,
+            blocked: Vec::new(),
         }
     }
 

@@ -35,6 +35,7 @@ use crate::types::{
 use crate::vfs::Vfs;
 use crate::vfs::os::OsVfs;
 
+mod damage;
 mod snapshots;
 mod submitted;
 
@@ -101,10 +102,7 @@ impl<V: Vfs> Engine<V> {
         let mut facts = gather(&vfs, &shape)?;
         let mut plan = recovery::decide(&mut facts, &shape)?;
         let snapshots = recovery::check_snapshots(&vfs, &shape, &plan.after, facts.has_snapshots)?;
-        plan.report.lost.extend(snapshots);
-        if !plan.report.lost.is_empty() {
-            return Err(Error::Corrupt { report: Box::new(plan.report) });
-        }
+        let blocking = plan.conclude(options.recovery, snapshots)?;
         if let Some(witness) = &options.witness {
             recovery::check_witness(&facts, &plan, witness)?;
         }
@@ -123,7 +121,8 @@ impl<V: Vfs> Engine<V> {
         metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
-        let front = Front::new(log.groups.clone(), log.position);
+        let mut front = Front::new(log.groups.clone(), log.position);
+        front.blocked = blocking;
         let limit = frame_limit(&shape, &options);
         let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));
         shared.attend_reserve();
@@ -186,7 +185,9 @@ impl<V: Vfs> Engine<V> {
         let view = Submitted { shared: &self.shared, front: &front };
         let examined = examine::<V, _>(&front.groups, &view, front.submitted, batch.clone());
         let (records, touched) = examined.inspect_err(count_regression).map_err(|e| (batch.clone(), e))?;
+        let left = damage::still_lost(&front, &records, &touched).map_err(|e| (batch.clone(), e))?;
         self.check_state(&front, &touched).map_err(|e| (batch, e))?;
+        front.blocked = left;
         accept(&mut front, records, touched);
         Ok(Ticket::new(self.shared.clone(), front.submitted))
     }
@@ -574,5 +575,6 @@ fn group_status(front: &Front, id: GroupId, g: &Group) -> GroupStatus {
         commit: g.commit,
         snapshot: g.snapshot.map(|(_, p)| p),
         durable_last: pending.unwrap_or(g.last.index),
+        lost: front.blocked.iter().filter(|lost| lost.group() == Some(id)).cloned().collect(),
     }
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::report::RecoveryReport;
+use crate::report::{Lost, RecoveryReport};
 use crate::types::{GroupId, Identity, Index, LogId, Term, VoteKey};
 
 /// A result of this library.
@@ -101,6 +101,24 @@ pub enum Error {
         offset: u64,
         /// What does not hold.
         what: &'static str,
+    },
+    /// Acknowledged data of the group is damaged; it takes no vote and no entry until it is whole again.
+    #[error("group {group} has lost {lost:?}; repair it from a peer, install a snapshot, or truncate it")]
+    Blocked {
+        /// The group.
+        group: GroupId,
+        /// The first thing that it lacks.
+        lost: Lost,
+    },
+    /// What was offered as a repair is not what was acknowledged. Nothing was changed.
+    #[error("group {group}: {offered} repairs nothing: {why}; fetch it from another peer")]
+    RepairMismatch {
+        /// The group.
+        group: GroupId,
+        /// The entry offered.
+        offered: LogId,
+        /// What differs.
+        why: &'static str,
     },
     /// An entry or a batch is over the limit.
     #[error("{what} of {size} bytes is over the limit of {limit}; split it, or raise the option")]

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::highwater::{self, HighWater};
+use crate::log::repair::{self, QUARANTINE};
 use crate::log::{Shape, first_header};
 use crate::planted::Bug;
 use crate::scan::{Scan, Window, scan};
@@ -90,7 +91,7 @@ pub struct Facts<V: Vfs> {
     pub segments: Vec<SegmentFact<V>>,
     /// Names of prepared segments of the right length.
     pub spares: Vec<String>,
-    /// Names of prepared segments of another length: their making was cut short.
+    /// Names of prepared segments of another length, and of a repaired one: their making was cut short.
     pub stunted: Vec<String>,
     /// Names that are not ours.
     pub unknown: Vec<String>,
@@ -104,8 +105,6 @@ pub struct Facts<V: Vfs> {
 
 /// The name of the snapshots' directory.
 pub const SNAPSHOTS: &str = "snapshots";
-/// The name of the directory that damaged files are kept in.
-pub const QUARANTINE: &str = "quarantine";
 
 /// Names that are neither segments nor spares.
 const OTHERS: [&str; 4] = [crate::identity::NAME, crate::identity::NEW_NAME, highwater::NAME, QUARANTINE];
@@ -131,6 +130,8 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             let file = vfs.open(&name, Access::Read).map_err(Error::io("open", &name))?;
             let whole = file.len().map_err(Error::io("stat", &name))? == shape.size;
             if whole { &mut facts.spares } else { &mut facts.stunted }.push(name);
+        } else if name == repair::NEW_NAME {
+            facts.stunted.push(name);
         } else if name == SNAPSHOTS {
             facts.has_snapshots = true;
         } else if !OTHERS.contains(&name.as_str()) {
@@ -182,7 +183,8 @@ fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()>
     Ok(())
 }
 
-fn read_part<F: File>(file: &F, id: SegmentId, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
+/// Reads a part of a footer.
+pub fn read_part<F: File>(file: &F, id: SegmentId, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
     // The trailer was believed and its parts lie within the file: the length is bounded by it.
     let mut raw = vec![0; usize::try_from(part.end - part.start).expect("within a segment")];
     read_exact_at(file, &mut raw, part.start).map_err(Error::io("read", segment::file_name(id)))?;

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::checksum::{crc, mix, seed};
 use crate::planted::Bug;
-use crate::record::{Item, Record, items_of, put_items, take_items};
+use crate::record::{Item, Name, Record, items_of, put_items, take_items};
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::Vfs;
 
@@ -282,11 +282,13 @@ pub struct BadFrame {
     pub what: &'static str,
     /// The records that it names; empty if the directory itself is bad.
     pub items: Vec<Item>,
+    /// The frame, if all that does not hold are payloads of entries, or padding: every name is known.
+    pub hollow: Option<Box<Frame>>,
 }
 
 /// Checks the contents of a frame; `bytes` start with it and hold all of it.
 pub fn open<V: Vfs>(bytes: &[u8], header: &Header, salt: u64) -> Result<Frame, BadFrame> {
-    let bad = |what| BadFrame { what, items: Vec::new() };
+    let bad = |what| BadFrame { what, items: Vec::new(), hollow: None };
     let bytes = bytes.get(..header.frame_len as usize).ok_or(bad("the frame is cut short"))?;
     let (inner, padding) = bytes.split_at(header.payload().end);
     let directory = HEADER_LEN..HEADER_LEN + header.directory_len as usize;
@@ -303,28 +305,40 @@ pub fn open<V: Vfs>(bytes: &[u8], header: &Header, salt: u64) -> Result<Frame, B
     if count != u64::from(header.records) || (sized != u64::from(header.payload_len) && count > 0) {
         return Err(bad("the directory does not agree with the header"));
     }
-    if padding.iter().any(|b| *b != 0) {
+    let what = if padding.iter().any(|b| *b != 0) {
         assert!(!V::planted(Bug::PaddingAsserted), "padding is zero");
-        return Err(BadFrame { what: "the padding is not zero", items });
-    }
-    if !payloads_hold::<V>(&items, &inner[header.payload()], salt) {
-        return Err(BadFrame { what: "a payload's checksum does not hold", items });
-    }
+        Some("the padding is not zero")
+    } else {
+        None
+    };
+    let bad = bad_payloads::<V>(&items, &inner[header.payload()], salt);
+    let what = if bad.is_empty() { what } else { Some("a payload's checksum does not hold") };
     let payload_offset = header.offset + u32::try_from(header.payload().start).expect("within the frame");
-    Ok(Frame { header: *header, items, echo, payload_offset })
+    let frame = Frame { header: *header, items, echo, payload_offset };
+    let Some(what) = what else { return Ok(frame) };
+    let items = frame.items.clone();
+    let named = header.kind != FrameKind::Checkpoint && bad.iter().all(|name| name.kind.is_entry());
+    Err(BadFrame { what, items, hollow: named.then(|| Box::new(frame)) })
 }
 
-fn payloads_hold<V: Vfs>(items: &[Item], mut payload: &[u8], salt: u64) -> bool {
+/// The records of a directory whose payload does not hold.
+#[must_use]
+pub fn bad_payloads<V: Vfs>(items: &[Item], mut payload: &[u8], salt: u64) -> Vec<Name> {
+    let mut bad = Vec::new();
     if V::planted(Bug::PayloadUnchecked) || V::planted(Bug::FramesUnchecked) {
-        return true;
+        return bad;
     }
-    items.iter().all(|item| {
-        (0u32..).zip(&item.sizes).all(|(n, (len, sum))| {
+    for item in items {
+        for (n, (len, sum)) in (0u32..).zip(&item.sizes) {
             let (data, rest) = payload.split_at(*len as usize);
             payload = rest;
-            crc(item.name.at(n).seed(salt), data) == *sum
-        })
-    })
+            let name = item.name.at(n);
+            if crc(name.seed(salt), data) != *sum {
+                bad.push(name);
+            }
+        }
+    }
+    bad
 }
 
 /// What a frame is made of.

@@ -11,15 +11,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::facts::{Facts, gather};
-use crate::frame::Frame;
+use crate::frame::{Frame, Place};
 use crate::identity;
 use crate::index::{Index as EntryIndex, Location};
 use crate::log::{Readable, Shape};
+use crate::record::Name;
 use crate::recovery::{self, owned};
 use crate::report::RecoveryReport;
-use crate::scan::{Scan, Window, records};
+use crate::scan::{Scan, Window, for_each_size, records};
 use crate::segment::file_name;
 use crate::snapshot::reader::{SnapshotReader, verify as verify_snapshot};
 use crate::state::{Group, Groups};
@@ -198,6 +200,7 @@ impl<V: Vfs> Store<V> {
             commit: g.commit,
             snapshot: g.snapshot.map(|(_, p)| p),
             durable_last: g.last.index,
+            lost: self.report.lost.iter().filter(|lost| lost.group() == Some(group)).cloned().collect(),
         })
     }
 
@@ -343,6 +346,14 @@ fn verify_segment<V: Vfs>(
     if fact.bad_footer.is_some() {
         damage(u64::from(scan.offset), fact.len, "the footer does not hold");
     }
+    let mut window = Window::new(&fact.file).map_err(Error::io("read", &path))?;
+    for frame in scan.hollow.iter().map(|n| &scan.frames[*n]) {
+        let bad = bad_in::<V>(&mut window, frame, scan.header.place().salt::<V>());
+        for (name, range) in bad.map_err(Error::io("read", &path))? {
+            let what = format!("entry {} of group {} does not hold", name.id, name.group);
+            damage(range.start, range.end, &what);
+        }
+    }
     for offset in &scan.from_twin {
         damage(u64::from(*offset), u64::from(*offset + shape.unit), "a frame does not hold; its twin does");
     }
@@ -364,6 +375,23 @@ fn verify_segment<V: Vfs>(
         });
     }
     Ok(())
+}
+
+/// The records of a frame whose payload does not hold, and where they stand.
+fn bad_in<V: Vfs>(
+    window: &mut Window<'_, V::File>,
+    frame: &Frame,
+    salt: u64,
+) -> std::io::Result<Vec<(Name, Range<u64>)>> {
+    let mut bad = Vec::new();
+    for_each_size(frame, |name, offset, len, sum| {
+        let data = window.get(u64::from(offset), len as usize)?;
+        if data.len() < len as usize || crc(name.seed(salt), data) != sum {
+            bad.push((name, u64::from(offset)..u64::from(offset) + u64::from(len)));
+        }
+        Ok(())
+    })?;
+    Ok(bad)
 }
 
 /// Every record of a store, segment by segment.
@@ -405,11 +433,26 @@ impl<V: Vfs> Records<V> {
     fn take(&mut self, window: &mut Window<'_, V::File>, frame: &Frame, segment: SegmentId) -> Result<()> {
         let offset = u64::from(frame.header.offset);
         let mut position = frame.header.first;
-        for record in records(window, frame).map_err(Error::io("read", file_name(segment)))? {
+        let place = Place {
+            store: self.shape.identity.store,
+            segment,
+            epoch: frame.header.epoch,
+            unit: self.shape.unit,
+        };
+        let salt = place.salt::<V>();
+        let bad = bad_in::<V>(window, frame, salt).map_err(Error::io("read", file_name(segment)))?;
+        for mut record in records(window, frame).map_err(Error::io("read", file_name(segment)))? {
             if position > self.last {
                 self.last = position;
-                let state = if position <= self.mark { Proof::Durable } else { Proof::Unproven };
                 let name = record.name;
+                let state = match position <= self.mark {
+                    _ if bad.iter().any(|(n, _)| *n == name) => Proof::Damaged,
+                    true => Proof::Durable,
+                    false => Proof::Unproven,
+                };
+                if state == Proof::Damaged {
+                    record.data = [].into();
+                }
                 self.ready.push(DumpRecord {
                     position,
                     group: name.group,

@@ -68,7 +68,7 @@ pub use commit::{Flush, Synced, Ticket};
 pub use engine::{Engine, SnapshotWriter};
 pub use error::{Error, OverloadReason, Result};
 pub use inspect::{Damage, DumpRecord, Proof, Store, VerifyReport};
-pub use options::{CreateOptions, Driver, Options, Witness};
+pub use options::{CreateOptions, Driver, Options, RecoveryPolicy, Witness};
 pub use report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
 pub use snapshot::SnapshotFault;
 pub use snapshot::reader::SnapshotReader;

@@ -25,6 +25,8 @@ use crate::state::{self, Groups};
 use crate::types::{Digest, Entry, Epoch, Identity, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
+pub mod repair;
+
 /// What never changes about a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -395,8 +397,8 @@ impl<V: Vfs> Log<V> {
         let id = self.active.header.segment;
         let (entries, runs) = self.index.seal(id);
         let footer = Footer { entries, runs, state: state::encode(&self.groups) };
-        let ending =
-            Ending { seal, next, position: self.position, chain: self.active.chain, cut: self.active.offset };
+        let (position, chain, cut) = (self.position, self.active.chain, self.active.offset);
+        let ending = Ending { seal, next, position, chain, cut, lost: 0 };
         let place = self.active.header.place();
         let size = self.shape.size;
         let (bytes, _) = footer.encode::<V>(&place, &ending, ending.cut);

@@ -67,6 +67,19 @@ pub enum Driver {
     Caller,
 }
 
+/// What an open does about acknowledged entries or a snapshot that are damaged while all their names are
+/// known. Any other loss refuses a writable open, whatever the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecoveryPolicy {
+    /// The open goes on and the report names them. The groups that they belong to take no vote and no
+    /// entry until a peer gave them back ([`Engine::repair`](crate::Engine::repair)) or a truncation, a
+    /// compaction or an installed snapshot made them needless.
+    #[default]
+    Block,
+    /// The open refuses.
+    Refuse,
+}
+
 /// What a host has seen of a store and keeps elsewhere. A directory that was rolled back as a whole is
 /// consistent in itself; only a witness from outside tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +97,8 @@ pub struct Options {
     pub expect: Option<(u64, u64)>,
     /// What the host knows of the store's past; unchecked when absent.
     pub witness: Option<Witness>,
+    /// What to do about damage that single groups can be healed of.
+    pub recovery: RecoveryPolicy,
     /// The largest entry in bytes. 8 MiB by default; at most a quarter of a segment in any case.
     pub max_entry_bytes: u32,
     /// The largest batch in bytes. 16 MiB by default; at most a quarter of a segment in any case.
@@ -107,6 +122,7 @@ impl Default for Options {
         Self {
             expect: None,
             witness: None,
+            recovery: RecoveryPolicy::default(),
             max_entry_bytes: 8 << 20,
             max_batch_bytes: 16 << 20,
             max_in_flight_bytes: 64 << 20,

@@ -10,8 +10,10 @@
 use std::collections::BTreeMap;
 
 mod apply;
+mod rot;
 
 pub use apply::apply;
+use rot::{Rotten, keep_live_rot, repairable, rotten_by_table, rotten_frames};
 
 use crate::error::{Error, Result};
 use crate::facts::{Facts, SNAPSHOTS, SegmentFact};
@@ -19,7 +21,7 @@ use crate::frame::Frame;
 use crate::highwater;
 use crate::index::Index;
 use crate::log::Shape;
-use crate::options::Witness;
+use crate::options::{RecoveryPolicy, Witness};
 use crate::planted::Bug;
 use crate::record::{Item, Kind};
 use crate::report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
@@ -99,6 +101,8 @@ pub struct Plan {
     /// Frames of the newest segment above the mark.
     above: Vec<Frame>,
     unsealed: Vec<Unsealed>,
+    /// Acknowledged entries whose bytes do not hold.
+    rotten: Vec<Rotten>,
     /// Files that a crash left unfinished, by their place among the facts.
     unfinished: Vec<usize>,
     /// What will be reported.
@@ -146,6 +150,7 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
         chain: 0,
         above: Vec::new(),
         unsealed: Vec::new(),
+        rotten: Vec::new(),
         unfinished,
         report,
     };
@@ -160,7 +165,23 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
         plan.report.lost.extend(plan.index.holes(&plan.after, &entries_above(&plan.above)));
     }
     note_repairs(facts, &mut plan);
+    keep_live_rot(&mut plan);
     Ok(plan)
+}
+
+impl Plan {
+    /// Whether open may go on: nothing is lost, or only what blocks single groups until a peer gives it
+    /// back. The report then names that too.
+    pub fn conclude(&mut self, policy: RecoveryPolicy, snapshots: Vec<Lost>) -> Result<Vec<Lost>> {
+        let (files, snapshots): (Vec<Lost>, _) = snapshots.into_iter().partition(|l| l.group().is_none());
+        self.report.lost.extend(files);
+        let mut blocking = repairable(&self.rotten);
+        blocking.extend(snapshots);
+        let fatal =
+            !self.report.lost.is_empty() || (policy == RecoveryPolicy::Refuse && !blocking.is_empty());
+        self.report.lost.extend(blocking.iter().cloned());
+        if fatal { Err(Error::Corrupt { report: Box::new(self.report.clone()) }) } else { Ok(blocking) }
+    }
 }
 
 /// From which index on each group's entries stand above the mark.
@@ -211,15 +232,17 @@ fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         let fact = &facts.segments[at];
         if let Some(footer) = &fact.footer {
             plan.index.add_sealed(fact.id, &footer.runs);
+            plan.rotten.extend(rotten_by_table(fact, footer)?);
             continue;
         }
         let Some(scan) = &fact.scan else { continue };
         let successor = facts.segments[at + 1..=plan.newest].iter().find_map(SegmentFact::known_header);
         let cut = successor.map_or(scan.position, |h| h.cut);
         let next = successor.map_or(SegmentId(0), |h| h.segment);
-        let (offset, chain, _) = take_frames(scan, cut, &mut plan.index)?;
+        let (offset, chain, taken) = take_frames(scan, cut, &mut plan.index)?;
         let (entries, runs) = plan.index.seal(fact.id);
-        let ending = Ending { seal: Seal::Recovered, next, position: cut, chain, cut: offset };
+        let lost = rotten_frames(fact, scan, taken, plan)?;
+        let ending = Ending { seal: Seal::Recovered, next, position: cut, chain, cut: offset, lost };
         // The state at this cut is in the successor's checkpoint; without one here, this segment is
         // walked again should it ever be the newest.
         plan.unsealed.push(Unsealed { at, entries, runs, ending, state: Vec::new() });
@@ -257,6 +280,7 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     if let Some(footer) = &fact.footer {
         plan.groups = fact.sealed_state()?.expect("a sealed candidate has a state");
         plan.index.add_sealed(fact.id, &footer.runs);
+        plan.rotten.extend(rotten_by_table(fact, footer)?);
         plan.mark = footer.trailer.position;
         plan.chain = footer.trailer.chain;
         plan.report.clean = true;
@@ -286,8 +310,9 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     // Installs and removals dropped entries that the index has just taken.
     plan.index.settle(&plan.groups);
     let (entries, runs) = plan.index.seal(fact.id);
-    let ending =
-        Ending { seal: Seal::Recovered, next: SegmentId(0), position: plan.mark, chain, cut: offset };
+    let lost = rotten_frames(fact, scan, taken, plan)?;
+    let (next, position) = (SegmentId(0), plan.mark);
+    let ending = Ending { seal: Seal::Recovered, next, position, chain, cut: offset, lost };
     let state = state::encode(&plan.groups);
     plan.unsealed.push(Unsealed { at: plan.newest, entries, runs, ending, state });
     plan.report.position = scan.position;
@@ -513,7 +538,8 @@ pub struct View {
 
 /// Builds the view of a plan without touching anything.
 pub fn view<V: Vfs>(facts: &Facts<V>, plan: Plan) -> Result<View> {
-    let Plan { after: groups, mut index, newest, above, unsealed, report, .. } = plan;
+    let Plan { after: groups, mut index, newest, above, unsealed, rotten, mut report, .. } = plan;
+    report.lost.extend(repairable(&rotten));
     let id = facts.segments[newest].id;
     for frame in &above {
         for_each_size(frame, |name, offset, len, crc| {

@@ -101,6 +101,23 @@ pub enum Lost {
     },
 }
 
+impl Lost {
+    /// The group that it belongs to; `None` if it may be any.
+    #[must_use]
+    pub fn group(&self) -> Option<GroupId> {
+        match self {
+            Self::Entries { group, .. }
+            | Self::Vote { group }
+            | Self::Truncate { group, .. }
+            | Self::Purge { group, .. }
+            | Self::Commit { group, .. }
+            | Self::SnapshotPointer { group, .. }
+            | Self::GroupEvent { group } => Some(*group),
+            Self::Unnamed { .. } | Self::State { .. } | Self::File { .. } => None,
+        }
+    }
+}
+
 /// Damage that redundancy made good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Repair {

@@ -3,7 +3,9 @@
 //! I own the walk. (W1) A frame counts if it is valid and its position and chain follow the one
 //! before. (W2) I say where and why the walk stopped and which headers I saw further on; end and
 //! damage are told apart by whoever asks (see recovery). (W3) Memory is bounded by one window and
-//! the names of one segment. I never write.
+//! the names of one segment. (W4) A frame of which only entries' payloads do not hold counts with its
+//! names if a later mark covers it: it was acknowledged, and a peer can give those payloads back. I
+//! never write.
 
 use std::io;
 
@@ -117,6 +119,8 @@ pub struct Scan {
     pub chain: u64,
     /// The names of a frame whose header is good and follows, but whose contents are bad.
     pub broken: Option<BadFrame>,
+    /// Which of the frames have payloads that do not hold, or padding; no control record is among them.
+    pub hollow: Vec<usize>,
     /// Offsets of frames for which their twin stood in.
     pub from_twin: Vec<u32>,
     /// Headers beyond the end.
@@ -182,6 +186,7 @@ pub fn scan<V: Vfs>(
             position: header.cut,
             chain: header.chain,
             broken: None,
+            hollow: Vec::new(),
             from_twin: Vec::new(),
             later: Vec::new(),
         },
@@ -240,7 +245,13 @@ impl<V: Vfs> Walk<'_, '_, V> {
                 Err(bad) => self.reason = self.reason.take().or(Some(bad)),
             }
         }
-        Ok(false)
+        let Some(frame) = self.reason.as_mut().and_then(|bad| bad.hollow.take()) else { return Ok(false) };
+        let last = frame.header.last();
+        if V::planted(Bug::RotTakenForTorn) || !self.survey()?.iter().any(|l| l.header.mark >= last) {
+            return Ok(false);
+        }
+        self.scan.hollow.push(self.scan.frames.len());
+        self.accept(*frame, at).map(|()| true)
     }
 
     fn probe(&mut self, at: u32) -> io::Result<Option<frame::Header>> {

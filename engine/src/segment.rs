@@ -93,10 +93,10 @@ pub mod trailer {
     pub const RUNS_CRC: Range<usize> = TABLE_CRC.end..TABLE_CRC.end + 4;
     /// CRC-32 of the state, seeded with the salt.
     pub const STATE_CRC: Range<usize> = RUNS_CRC.end..RUNS_CRC.end + 4;
-    /// Zero.
-    pub const RESERVED: Range<usize> = STATE_CRC.end..STATE_CRC.end + 4;
+    /// Entries in the entry table whose bytes did not hold when it was sealed or last repaired.
+    pub const LOST: Range<usize> = STATE_CRC.end..STATE_CRC.end + 4;
     /// CRC-32 of all before, seeded with the salt.
-    pub const CRC: Range<usize> = RESERVED.end..RESERVED.end + 4;
+    pub const CRC: Range<usize> = LOST.end..LOST.end + 4;
     /// The trailer's length.
     pub const LEN: usize = CRC.end;
 }
@@ -362,6 +362,8 @@ pub struct Trailer {
     pub runs_crc: u32,
     /// CRC of the state.
     pub state_crc: u32,
+    /// Entries whose bytes did not hold.
+    pub lost: u32,
 }
 
 impl Trailer {
@@ -408,6 +410,7 @@ impl Trailer {
             table_crc: u32_at(raw, trailer::TABLE_CRC),
             runs_crc: u32_at(raw, trailer::RUNS_CRC),
             state_crc: u32_at(raw, trailer::STATE_CRC),
+            lost: u32_at(raw, trailer::LOST),
         };
         let [_, _, state] = found.parts();
         let fits = state.end + trailer::LEN as u64 <= file_len && found.cut <= found.footer;
@@ -445,6 +448,8 @@ pub struct Ending {
     pub chain: u64,
     /// Where the frames end.
     pub cut: u32,
+    /// Entries whose bytes do not hold.
+    pub lost: u32,
 }
 
 impl Footer {
@@ -473,6 +478,7 @@ impl Footer {
             table_crc: crc(salt, &out[..runs]),
             runs_crc: crc(salt, &out[runs..state]),
             state_crc: crc(salt, &out[state..]),
+            lost: ending.lost,
         };
         out.resize((out.len() + trailer::LEN).next_multiple_of(place.unit as usize), 0);
         let start = out.len() - trailer::LEN;
@@ -481,7 +487,8 @@ impl Footer {
     }
 }
 
-fn put_trailer(raw: &mut [u8], t: &Trailer, place: &Place, salt: u32) {
+/// Writes a trailer into its place.
+pub(crate) fn put_trailer(raw: &mut [u8], t: &Trailer, place: &Place, salt: u32) {
     raw[trailer::MAGIC].copy_from_slice(&TRAILER_MAGIC);
     raw[trailer::STORE].copy_from_slice(&place.store);
     for (at, n) in [
@@ -495,6 +502,7 @@ fn put_trailer(raw: &mut [u8], t: &Trailer, place: &Place, salt: u32) {
         (trailer::TABLE_CRC, t.table_crc),
         (trailer::RUNS_CRC, t.runs_crc),
         (trailer::STATE_CRC, t.state_crc),
+        (trailer::LOST, t.lost),
     ] {
         raw[at].copy_from_slice(&n.to_le_bytes());
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::report::Lost;
 use crate::types::{Epoch, GroupId, Identity, Incarnation, Index, LogId, Position, SnapshotPointer, Vote};
 
 /// One group.
@@ -27,6 +28,8 @@ pub struct GroupStatus {
     pub snapshot: Option<SnapshotPointer>,
     /// The last index that is durable.
     pub durable_last: Index,
+    /// What it lacks of what was acknowledged; while this is not empty it takes no vote and no entry.
+    pub lost: Vec<Lost>,
 }
 
 /// A store.

@@ -150,7 +150,7 @@ fn constants() -> BTreeMap<&'static str, Vec<(&'static str, Range<usize>)>> {
         ),
         (
             "trailer",
-            fields!(segment::trailer: MAGIC VERSION SEAL STORE SEGMENT EPOCH NEXT POSITION CHAIN CUT FOOTER ENTRIES RUNS STATE_LEN TABLE_CRC RUNS_CRC STATE_CRC RESERVED CRC),
+            fields!(segment::trailer: MAGIC VERSION SEAL STORE SEGMENT EPOCH NEXT POSITION CHAIN CUT FOOTER ENTRIES RUNS STATE_LEN TABLE_CRC RUNS_CRC STATE_CRC LOST CRC),
         ),
         ("high water", fields!(highwater::field: MAGIC STORE EPOCH SEGMENT POSITION CRC)),
         ("chunk", snapshot::format::chunk::FIELDS.to_vec()),

@@ -69,6 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "recovery",
         &[
+            "checksum",
             "error",
             "facts",
             "frame",
@@ -104,13 +105,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // What a host calls: submission checks without a file, the committer, reads, and the handle.
-    ("status", &["types"]),
+    ("status", &["report", "types"]),
     ("submit", &["error", "planted", "record", "state", "types", "vfs"]),
     (
         "commit",
         &[
-            "error", "frame", "log", "options", "planted", "record", "snapshot", "state", "submit", "types",
-            "vfs",
+            "error", "frame", "log", "options", "planted", "record", "report", "snapshot", "state", "submit",
+            "types", "vfs",
         ],
     ),
     (
@@ -125,8 +126,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "inspect",
         &[
-            "error", "facts", "frame", "identity", "index", "log", "recovery", "report", "scan", "segment",
-            "snapshot", "state", "status", "types", "vfs",
+            "checksum", "error", "facts", "frame", "identity", "index", "log", "record", "recovery",
+            "report", "scan", "segment", "snapshot", "state", "status", "types", "vfs",
         ],
     ),
     // Fuzzers come in from above.

@@ -29,7 +29,7 @@ pub fn apply<V: Vfs>(
     shape: &Shape,
     descriptions: u32,
 ) -> Result<(Log<V>, RecoveryReport)> {
-    let Plan { groups, after: _, index, newest, mark, chain, above, unsealed, unfinished, mut report } = plan;
+    let Plan { groups, index, newest, mark, chain, above, unsealed, unfinished, mut report, .. } = plan;
     let epoch = Epoch(facts.epoch.0 + 1);
     let highest = facts.segments.last().expect("there is a newest").id;
     let id = highest.next();
