@@ -20,7 +20,7 @@ use crate::engine::campaign::{self, Options};
 use crate::engine::certificate;
 use crate::engine::execute::execute;
 use crate::engine::subject::EngineSubject;
-use crate::engine::{flip, kill, mutants};
+use crate::engine::{flip, kill, mutants, scoreboard};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,14 @@ enum TearsArg {
     None,
     /// One unit of a state may be torn at any byte
     One,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SizeArg {
+    /// Minutes
+    Gate,
+    /// Hours
+    Full,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -142,6 +150,12 @@ struct EngineArgs {
     /// Flip every bit of a small store, instead
     #[arg(long, conflicts_with_all = ["replay", "complete", "states"])]
     flip_bits: bool,
+    /// Try every kind of fault and print a row for each, instead: at the size of minutes, or of hours
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "gate", conflicts_with_all = ["replay", "mutants", "flip_bits"])]
+    scoreboard: Option<SizeArg>,
+    /// Of the scoreboard, the rows whose names hold this
+    #[arg(long, value_name = "NAME", requires = "scoreboard", default_value = "")]
+    row: String,
     /// Show one finding again: OPERATIONS, or OPERATIONS@STATE as a finding prints it
     #[arg(long, value_name = "ID")]
     replay: Option<String>,
@@ -269,6 +283,9 @@ fn engine(args: &EngineArgs) -> anyhow::Result<Exit> {
     if args.flip_bits {
         return flip_bits(args);
     }
+    if let Some(size) = args.scoreboard {
+        return score(args, size);
+    }
     let options = args.options();
     let bar = bar(options.seconds.unwrap_or(0));
     let summary = campaign::campaign(&options, |summary| {
@@ -389,6 +406,40 @@ fn flip_bits(args: &EngineArgs) -> anyhow::Result<Exit> {
     ))?;
     print_json(args.json, &serde_json::to_value(&counts)?)?;
     Ok(if counts.is_pass() { Exit::Pass } else { Exit::Finding })
+}
+
+fn score(args: &EngineArgs, size: SizeArg) -> anyhow::Result<Exit> {
+    let size = match size {
+        SizeArg::Gate => scoreboard::Size::Gate,
+        SizeArg::Full => scoreboard::Size::Full,
+    };
+    let wanted = scoreboard::ROWS.iter().filter(|(name, _)| name.contains(&args.row));
+    let bar = bar(wanted.clone().count() as u64);
+    print(&format!(
+        "{:34} {:>9} {:>7} {:>12} {:>7} {:>8}\n",
+        "fault", "cases", "silent", "false alarms", "panics", "seconds"
+    ))?;
+    let mut rows = Vec::new();
+    for (name, make) in wanted {
+        bar.set_message(*name);
+        let row = scoreboard::row(*make, size, args.jobs());
+        bar.inc(1);
+        print(&format!(
+            "{:34} {:9} {:7} {:12} {:7} {:8.1}  {}\n",
+            row.name, row.cases, row.silent, row.false_alarms, row.panics, row.seconds, row.what
+        ))?;
+        row.findings.iter().try_for_each(|finding| print(&format!("    {finding}\n")))?;
+        rows.push(row);
+    }
+    bar.finish_and_clear();
+    let passed = rows.iter().all(scoreboard::Row::is_pass);
+    print(if passed { "PASS\n" } else { "FAIL\n" })?;
+    print_json(args.json, &json!({ "verdict": if passed { "PASS" } else { "FAIL" }, "rows": rows }))?;
+    Ok(match (passed, rows.is_empty()) {
+        (_, true) => Exit::NotMeasured,
+        (true, _) => Exit::Pass,
+        (false, _) => Exit::Finding,
+    })
 }
 
 fn kill(args: &KillArgs) -> anyhow::Result<Exit> {

@@ -20,6 +20,7 @@ pub mod mutants;
 pub mod observe;
 pub mod oracle;
 pub mod planted;
+pub mod scoreboard;
 pub mod step;
 pub mod subject;
 

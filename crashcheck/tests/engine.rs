@@ -9,7 +9,7 @@ use crashcheck::engine::campaign::{crash_failure, first_failure};
 use crashcheck::engine::certificate::{parse_replay, sequence_text};
 use crashcheck::engine::execute::execute;
 use crashcheck::engine::generate::{Plan, Sequence};
-use crashcheck::engine::media::{Known, Outcome, flip};
+use crashcheck::engine::media::{FileDamage, Known, Outcome, damaged_files, flip};
 use crashcheck::engine::mutants::{HINTS, hunt};
 use crashcheck::engine::planted::{PlantedVfs, with};
 use crashcheck::engine::step::{self, Kind};
@@ -74,6 +74,37 @@ fn a_torn_footer_never_counts() {
         let (sequence, _) = parse_replay(text).unwrap();
         let failure = first_failure::<MemVfs>(&sequence, &bounds);
         assert!(failure.is_none(), "{text:?}: {failure:?}");
+    }
+}
+
+/// Sequences in which the engine once failed, by what it did wrong.
+#[test]
+fn what_once_failed_passes() {
+    let bounds = Bounds { max_subset_units: 5, omissions: 1, ..Bounds::default() };
+    for (text, wrong) in [
+        ("errno.8,fail.24", "a spare whose length was not durable became a segment"),
+        ("errno.16,fail.81", "a segment without a start was believed to name the cut of another"),
+        ("vote.57,install.62,read-error.144", "a manifest that could not be read once was called missing"),
+    ] {
+        let (sequence, _) = parse_replay(text).unwrap();
+        let failure = first_failure::<MemVfs>(&sequence, &bounds);
+        assert!(failure.is_none(), "{text}: {wrong}: {failure:?}");
+    }
+}
+
+/// Two media faults at once: the newest segment and the file that says how far the log had come.
+#[test]
+fn two_damaged_files_are_never_silent() {
+    for known in [Known::clean::<MemVfs>(), Known::unclean::<MemVfs>()] {
+        let damages = damaged_files::<MemVfs>(&known);
+        let of_high = |d: &&FileDamage| d.what.starts_with("HIGHWATER");
+        for high in damages.iter().filter(of_high) {
+            for other in damages.iter().filter(|d| !d.meets(high)) {
+                let both = high.with(other);
+                let outcome = known.probe::<MemVfs>(both.on(&known.image));
+                assert!(!outcome.is_wrong(), "{} in the store {}: {outcome:?}", both.what, known.name);
+            }
+        }
     }
 }
 

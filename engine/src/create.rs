@@ -76,6 +76,7 @@ fn first_log<V: Vfs>(
         high,
         sealed: std::collections::BTreeMap::new(),
         spares: Vec::new(),
+        unsettled: Vec::new(),
         newest: header.segment,
         dead: std::collections::BTreeMap::new(),
         retired: Vec::new(),

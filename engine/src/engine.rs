@@ -24,7 +24,7 @@ use crate::report::RecoveryReport;
 use crate::segment::Seal;
 use crate::snapshot::builder::SnapshotBuilder;
 use crate::snapshot::reader::SnapshotReader;
-use crate::snapshot::{SnapshotSpec, collect};
+use crate::snapshot::{SnapshotFault, SnapshotSpec, collect};
 use crate::state::Group;
 use crate::status::{GroupStatus, Status};
 use crate::submit::{Op, Present, Touched, WriteBatch, examine};
@@ -114,6 +114,9 @@ impl<V: Vfs> Engine<V> {
         }
         let live: Vec<Digest> = owned(&log.groups).map(|(_, digest, _)| digest).collect();
         let mut usage = collect::load(&vfs, &shape.identity, &live);
+        if let Some(fault) = usage.faults().iter().find(|f| matches!(f, SnapshotFault::Unreadable { .. })) {
+            return Err(Error::Snapshot { fault: fault.clone() });
+        }
         collect::sweep(&vfs, &mut usage).map_err(Error::io("sweep", SNAPSHOTS))?;
         // The sweep took what the records above the mark made needless.
         log.retired.clear();

@@ -43,12 +43,13 @@ pub struct SegmentFact<V: Vfs> {
 }
 
 impl<V: Vfs> SegmentFact<V> {
-    /// The header, its own or put together from the checkpoint.
+    /// The header, its own or put together from the checkpoint. Without either nothing is known of the
+    /// segment's place in the log, whatever frames stand in it.
     #[must_use]
     pub fn known_header(&self) -> Option<&Header> {
         match (&self.header, &self.scan) {
             (HeaderFact::Ours(h), _) => Some(h),
-            (_, Some(scan)) => Some(&scan.header),
+            (_, Some(scan)) if scan.checkpoint.is_some() => Some(&scan.header),
             _ => None,
         }
     }
@@ -93,6 +94,8 @@ pub struct Facts<V: Vfs> {
     pub spares: Vec<String>,
     /// Names of prepared segments of another length, and of a repaired one: their making was cut short.
     pub stunted: Vec<String>,
+    /// The highest segment whose header stands in a spare; 0 for none.
+    pub stray: SegmentId,
     /// Names that are not ours.
     pub unknown: Vec<String>,
     /// Whether the snapshots' directory is there.
@@ -115,6 +118,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
         segments: Vec::new(),
         spares: Vec::new(),
         stunted: Vec::new(),
+        stray: SegmentId(0),
         unknown: Vec::new(),
         has_snapshots: false,
         epoch: Epoch(0),
@@ -128,7 +132,12 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             facts.segments.push(fact);
         } else if name.starts_with("spare-") {
             let file = vfs.open(&name, Access::Read).map_err(Error::io("open", &name))?;
-            let whole = file.len().map_err(Error::io("stat", &name))? == shape.size;
+            let len = file.len().map_err(Error::io("stat", &name))?;
+            let header = read_header::<V>(&file, &name, len, SegmentId(0), shape)?;
+            if let HeaderFact::Recycled(from) = header {
+                facts.stray = facts.stray.max(from);
+            }
+            let whole = len == shape.size;
             if whole { &mut facts.spares } else { &mut facts.stunted }.push(name);
         } else if name == repair::NEW_NAME {
             facts.stunted.push(name);
@@ -145,9 +154,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
 pub fn look<V: Vfs>(vfs: &V, name: &str, id: SegmentId, shape: &Shape) -> Result<SegmentFact<V>> {
     let file = vfs.open(name, Access::Read).map_err(Error::io("open", name))?;
     let len = file.len().map_err(Error::io("stat", name))?;
-    let mut raw = vec![0; usize::try_from(len.min(u64::from(shape.unit))).expect("a unit is small")];
-    read_exact_at(&file, &mut raw, 0).map_err(Error::io("read", name))?;
-    let header = Header::decode::<V>(&raw, id, &shape.identity);
+    let header = read_header::<V>(&file, name, len, id, shape)?;
     match header {
         HeaderFact::Newer(found) => {
             let file = name.into();
@@ -167,6 +174,18 @@ pub fn look<V: Vfs>(vfs: &V, name: &str, id: SegmentId, shape: &Shape) -> Result
         fact.rescan(shape)?;
     }
     Ok(fact)
+}
+
+fn read_header<V: Vfs>(
+    file: &V::File,
+    name: &str,
+    len: u64,
+    id: SegmentId,
+    shape: &Shape,
+) -> Result<HeaderFact> {
+    let mut raw = vec![0; usize::try_from(len.min(u64::from(shape.unit))).expect("a unit is small")];
+    read_exact_at(file, &mut raw, 0).map_err(Error::io("read", name))?;
+    Ok(Header::decode::<V>(&raw, id, &shape.identity))
 }
 
 fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()> {

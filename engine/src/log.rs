@@ -161,6 +161,8 @@ pub struct Log<V: Vfs> {
     pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
     /// Names of prepared segments whose names are durable.
     pub spares: Vec<String>,
+    /// Of those, the ones that were there at open: their length may be in the cache only.
+    pub unsettled: Vec<String>,
     /// The highest segment number ever used.
     pub newest: SegmentId,
     /// Segments without a live entry, and the position that made it so.
@@ -201,6 +203,14 @@ pub fn zero_fill<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
         drop(vfs.remove(path));
         Error::space(doing, path)(e)
     })
+}
+
+/// Makes the length of a prepared file durable, whatever became of the process or the sync that prepared
+/// it: a length that is set anew is written anew (L3). No block is given back or asked for.
+pub fn settle<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+    let file = vfs.open(path, Access::ReadWrite).map_err(Error::io("open", path))?;
+    let set = file.set_len(size + 1).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all());
+    set.map_err(Error::io("settle the length of", path))
 }
 
 impl<V: Vfs> Log<V> {
@@ -326,7 +336,12 @@ impl<V: Vfs> Log<V> {
         {
             return Err(e);
         }
-        Ok(self.spares.pop().expect("more than are kept"))
+        let spare = self.spares.pop().expect("more than are kept");
+        if self.unsettled.contains(&spare) {
+            settle(&self.vfs, &spare, self.shape.size)?;
+            self.unsettled.retain(|s| *s != spare);
+        }
+        Ok(spare)
     }
 
     /// Prepares one more segment and makes its name durable.

@@ -206,6 +206,13 @@ fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<C
         .checked_sub(1)
         .and_then(|p| facts.segments[p].footer.as_ref())
         .is_some_and(|f| f.trailer.seal == Seal::Recovered && f.trailer.next == id);
+    // The high-water file is raised to a segment before anything is exposed in it. A segment's file is whole,
+    // durably, before it gets its name. A number is given once, and never to a file of a higher one.
+    let high = facts.high;
+    let marked = |fact: &SegmentFact<V>| {
+        let misplaced = matches!(fact.header, HeaderFact::Recycled(from) if from > fact.id);
+        misplaced || fact.len < shape.size || high.is_some_and(|high| high.segment >= fact.id)
+    };
     let fact = &mut facts.segments[at];
     let sealed = fact.sealed_state()?.is_some();
     if !sealed && let Some(footer) = fact.footer.take() {
@@ -217,11 +224,7 @@ fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<C
     Ok(Candidate {
         sealed,
         complete: scan.is_some_and(Scan::is_complete),
-        // A file is as long as a segment before it gets a segment's name; a crash does not shorten it.
-        exposed: named
-            || scan.is_some_and(Scan::was_live)
-            || fact.bad_footer.is_some()
-            || fact.len != shape.size,
+        exposed: named || scan.is_some_and(Scan::was_live) || fact.bad_footer.is_some() || marked(fact),
     })
 }
 
@@ -235,7 +238,11 @@ fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
             plan.rotten.extend(rotten_by_table(fact, footer)?);
             continue;
         }
-        let Some(scan) = &fact.scan else { continue };
+        let Some(scan) = fact.scan.as_ref().filter(|_| fact.known_header().is_some()) else {
+            // Whatever it was to be, its start is not there. What it owned, if anything, is a hole.
+            plan.unfinished.push(at);
+            continue;
+        };
         let successor = facts.segments[at + 1..=plan.newest].iter().find_map(SegmentFact::known_header);
         let cut = successor.map_or(scan.position, |h| h.cut);
         let next = successor.map_or(SegmentId(0), |h| h.segment);
@@ -420,6 +427,11 @@ fn reach_high_water<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
     if facts.segments[plan.newest].id < high.segment && !report.lost.contains(&gone) {
         report.lost.push(gone);
     }
+    // A segment becomes a spare only when a later one has taken its place.
+    let stray = Lost::File { name: file_name(facts.stray) };
+    if facts.segments[plan.newest].id < facts.stray && !report.lost.contains(&stray) {
+        report.lost.push(stray);
+    }
     let reached = report.position.max(plan.mark);
     if reached < high.position && report.lost.is_empty() {
         report.lost.push(Lost::Unnamed { from: reached.next(), to: high.position });
@@ -441,7 +453,7 @@ fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
         let Some(scan) = fact.scan.as_ref().filter(|_| at <= plan.newest) else { continue };
         let start = scan.header.unit;
         let exposed = scan.was_live();
-        if exposed && !scan.header_good && fact.header != HeaderFact::Recycled {
+        if exposed && !scan.header_good && !matches!(fact.header, HeaderFact::Recycled(_)) {
             note(fact.id, "the header, from the checkpoint");
         }
         if exposed && scan.from_twin.contains(&start) {

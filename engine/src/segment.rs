@@ -150,8 +150,9 @@ pub struct Header {
 pub enum HeaderFact {
     /// The header that belongs here.
     Ours(Header),
-    /// A header of this store for another segment: a recycled file whose new header is not durable.
-    Recycled,
+    /// A header of this store for another segment: of an older one, a recycled file whose new header is not
+    /// durable; of a newer one, a file in the wrong place.
+    Recycled(SegmentId),
     /// A header of another store.
     Foreign(Identity),
     /// A header of a newer format.
@@ -235,7 +236,7 @@ impl Header {
         if found.identity != *identity {
             return HeaderFact::Foreign(found.identity);
         }
-        if found.segment != segment { HeaderFact::Recycled } else { HeaderFact::Ours(found) }
+        if found.segment != segment { HeaderFact::Recycled(found.segment) } else { HeaderFact::Ours(found) }
     }
 
     fn fields(raw: &[u8]) -> Self {

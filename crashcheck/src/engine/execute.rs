@@ -131,6 +131,8 @@ pub(super) struct Host<V: Disk> {
     /// The handle said that it is poisoned, or a batch ended Unknown.
     pub(super) poisoned: bool,
     pub(super) faulty: bool,
+    /// Which error the next `fail` gives.
+    pub(super) errno: u8,
     serial: u64,
     wrong: Vec<Violation>,
 }
@@ -151,6 +153,7 @@ impl<V: Disk> Host<V> {
             uncalled: 0,
             poisoned: false,
             faulty: false,
+            errno: 0,
             serial: 0,
             wrong: Vec::new(),
         };
@@ -438,8 +441,10 @@ impl<V: Disk> Host<V> {
     pub(super) fn surprise(&mut self, doing: &str, error: &Error) {
         match error {
             Error::NoSpace { .. } if self.faulty => {}
-            Error::Poisoned { .. } | Error::Io { .. } | Error::NotAcknowledged { .. } if self.faulty => {
-                self.poisoned = true;
+            Error::Poisoned { .. } | Error::NotAcknowledged { .. } if self.faulty => self.poisoned = true,
+            // A failed read or a refused file fails that call only.
+            Error::Io { .. } if self.faulty => {
+                self.poisoned |= self.engine.as_ref().is_none_or(|e| e.status().poison.is_some());
             }
             e => self.fault("P12", format!("{doing} failed without a reason: {e}")),
         }
@@ -526,7 +531,7 @@ impl<V: Disk> Host<V> {
 
     /// Appends until the directory shows that another segment was begun.
     pub(super) fn rotate(&mut self, salt: u8) {
-        let names = |host: &Self| host.disk.list("").expect("the root is there");
+        let names = |host: &Self| host.disk.mem().image().files.into_keys().collect::<Vec<_>>();
         let before = names(self);
         for _ in 0..8 {
             let state = self.fold.live().clone();

@@ -18,6 +18,9 @@ use super::step::{GROUPS, Kind, Step, payload};
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
+/// EIO, ENOSPC, EDQUOT, EINTR, EROFS, EMFILE, ENOMEM; the last stands for short reads and writes.
+const ERRORS: [Option<i32>; 8] =
+    [Some(EIO), Some(28), Some(122), Some(EINTR), Some(30), Some(24), Some(12), None];
 /// More blocks of 512 bytes than any run takes.
 const MANY_BLOCKS: u64 = 1 << 30;
 
@@ -35,6 +38,8 @@ impl<V: Disk> Host<V> {
             Kind::ShortWrite => self.disturb_write(step.salt, Fault::ShortWrite(700)),
             Kind::NoSpace => self.no_space(step.salt),
             Kind::ReadError => self.read_error(step.salt),
+            Kind::Errno => self.errno = step.salt,
+            Kind::Fail => self.fail(step.salt),
             other => unreachable!("{other:?} injects nothing"),
         }
     }
@@ -109,7 +114,7 @@ impl<V: Disk> Host<V> {
         let mem = self.disk.mem().clone();
         mem.set_capacity(Some(MANY_BLOCKS));
         let used = MANY_BLOCKS - mem.available_space().expect("no fault is armed") / 512;
-        mem.set_capacity(Some(used + u64::from(salt & 3) * 10));
+        mem.set_capacity(Some(used + u64::from(salt)));
         for n in 0..6 {
             let kind = if n % 3 == 2 { Kind::Publish } else { Kind::AppendLarge };
             self.planned(Step::new(kind, salt.wrapping_add(n * 2)));
@@ -150,6 +155,12 @@ impl<V: Disk> Host<V> {
     fn read_error(&mut self, salt: u8) {
         self.close_quietly();
         self.arm(u64::from(salt & 63), &[CallKind::Read, CallKind::Map, CallKind::List], Fault::Errno(EIO));
+        self.open_twice();
+    }
+
+    /// Opens with an error armed; without it if that was refused. Nothing is lost, so nothing may be
+    /// called lost.
+    fn open_twice(&mut self) {
         let first = self.try_open();
         self.disarm();
         let alarm = match &first {
@@ -158,9 +169,50 @@ impl<V: Disk> Host<V> {
             _ => None,
         };
         if let Some(alarm) = alarm {
-            self.fault("P12", format!("a read failed once, and open said {alarm}"));
+            self.fault("P12", format!("a call failed, and open said {alarm}"));
         }
-        drop(first);
-        self.open();
+        match first {
+            Ok((engine, report)) => self.opened(engine, &report),
+            Err(_) => self.open(),
+        }
+    }
+
+    /// One call fails, of whatever kind, or that one and all after it. The next open is exact.
+    fn fail(&mut self, salt: u8) {
+        let error = ERRORS[usize::from(self.errno & 7)];
+        let sticky = self.errno & 8 != 0 && error != Some(EINTR) && error.is_some();
+        let nth = u64::from(self.errno >> 4) * 32 + u64::from(salt >> 3);
+        let seen = AtomicU64::new(0);
+        let faults = move |call: &Call| {
+            let fault = match (error, call.kind) {
+                (Some(errno), _) => Fault::Errno(errno),
+                (None, CallKind::Write) => Fault::ShortWrite(100),
+                (None, CallKind::Read) => Fault::ShortRead(100),
+                _ => return None,
+            };
+            let n = seen.fetch_add(1, Ordering::Relaxed);
+            (n == nth || sticky && n > nth).then_some(fault)
+        };
+        self.disk.mem().set_faults(Some(Arc::new(faults)));
+        match salt & 7 {
+            0 => self.overlap(16),
+            1 => {
+                self.close_quietly();
+                self.open_twice();
+            }
+            2 => self.rotate(0),
+            3 => self.planned(Step::new(Kind::Publish, 7)),
+            4 => self.planned(Step::new(Kind::CompactOwned, 3)),
+            5 => self.maintain(1),
+            6 => self.planned(Step::new(Kind::Install, 1)),
+            _ => self.close(0),
+        }
+        if self.engine.is_some() && self.poisoned {
+            self.go_on();
+        }
+        self.disarm();
+        if self.engine.is_none() || self.poisoned {
+            self.reopen(false);
+        }
     }
 }

@@ -48,6 +48,8 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::ShortWrite, 2),
     (Kind::NoSpace, 2),
     (Kind::ReadError, 2),
+    (Kind::Errno, 2),
+    (Kind::Fail, 3),
 ];
 
 /// Splitmix64: the same numbers on every machine.

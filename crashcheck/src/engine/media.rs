@@ -250,33 +250,97 @@ pub fn truncate(image: &mem::Image, file: &str, len: u64) -> mem::Image {
     image
 }
 
-/// Damage of more than a bit: whole sectors zeroed or misdirected or stale, files missing, swapped,
-/// foreign. In an order that does not depend on anything but the stores.
-pub fn coarse<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
+/// A file made longer by `more` bytes of one value.
+#[must_use]
+pub fn extend(image: &mem::Image, file: &str, more: u64, byte: u8) -> mem::Image {
+    let mut image = image.clone();
+    let content = image.files.get_mut(file).expect("a file of the image");
+    let len = content.len;
+    content.set_len(len + more);
+    content.write(len, &vec![byte; usize::try_from(more).expect("a small file")]);
+    image
+}
+
+/// Damage to whole files.
+#[derive(Clone, Debug)]
+pub struct FileDamage {
+    /// What is done.
+    pub what: String,
+    /// The files that change, and what they hold then; nothing if they are gone.
+    changes: Vec<(String, Option<mem::Content>)>,
+}
+
+impl FileDamage {
+    fn new(what: String, file: &str, content: Option<mem::Content>) -> Self {
+        Self { what, changes: vec![(file.to_owned(), content)] }
+    }
+
+    /// Whether both change the same file.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.changes.iter().any(|(file, _)| other.changes.iter().any(|(f, _)| f == file))
+    }
+
+    /// The store with this damage and another's.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let what = format!("{}, {}", self.what, other.what);
+        Self { what, changes: [self.changes.clone(), other.changes.clone()].concat() }
+    }
+
+    /// The store with this damage.
+    #[must_use]
+    pub fn on(&self, image: &mem::Image) -> mem::Image {
+        let mut image = image.clone();
+        for (file, content) in &self.changes {
+            match content {
+                Some(content) => drop(image.files.insert(file.clone(), content.clone())),
+                None => drop(image.files.remove(file)),
+            }
+        }
+        image
+    }
+}
+
+/// Every file missing, empty, swapped with each other, rolled back, or another store's.
+pub fn damaged_files<V: Disk>(known: &Known) -> Vec<FileDamage> {
     let mut all = Vec::new();
     let image = &known.image;
     let older = Known::older::<V>();
     for (name, content) in &image.files {
-        all.push((format!("{name} missing"), without(image, name)));
-        for other in image.files.keys().filter(|other| *other > name) {
-            let mut swapped = image.clone();
-            swapped.files.insert(name.clone(), image.files[other].clone());
-            swapped.files.insert(other.clone(), content.clone());
-            all.push((format!("{name} and {other} swapped"), swapped));
+        all.push(FileDamage::new(format!("{name} missing"), name, None));
+        all.push(FileDamage::new(format!("{name} empty"), name, Some(mem::Content::from_bytes(&[]))));
+        for (other, theirs) in image.files.iter().filter(|(other, _)| *other > name) {
+            let ours = FileDamage::new(String::new(), other, Some(content.clone()));
+            let swapped = FileDamage::new(String::new(), name, Some(theirs.clone())).with(&ours);
+            all.push(FileDamage { what: format!("{name} and {other} swapped"), ..swapped });
         }
         for (n, old) in older.iter().enumerate() {
             if let Some(old) = old.files.get(name).filter(|old| *old != content) {
-                all.push((format!("{name} rolled back to {n}"), with(image, name, old.clone())));
+                all.push(FileDamage::new(format!("{name} rolled back to {n}"), name, Some(old.clone())));
             }
         }
     }
-    for (name, content) in &foreign::<V>().files {
-        if image.files.contains_key(name) {
-            all.push((format!("{name} of another store"), with(image, name, content.clone())));
+    for (name, content) in foreign::<V>().files {
+        if image.files.contains_key(&name) {
+            all.push(FileDamage::new(format!("{name} of another store"), &name, Some(content)));
         }
     }
-    sectors(image, &older, &mut all);
     all
+}
+
+/// Every used sector zeroed, filled with ones, as it was before, or with the bytes of any other place.
+pub fn damaged_sectors<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
+    let mut all = Vec::new();
+    sectors(&known.image, &Known::older::<V>(), &mut all);
+    all
+}
+
+/// Damage of more than a bit, in an order that does not depend on anything but the stores.
+pub fn coarse<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
+    let files =
+        damaged_files::<V>(known).into_iter().map(|damage| (damage.what.clone(), damage.on(&known.image)));
+    files.chain(damaged_sectors::<V>(known)).collect()
 }
 
 fn sectors(image: &mem::Image, older: &[mem::Image], all: &mut Vec<(String, mem::Image)>) {
@@ -288,9 +352,11 @@ fn sectors(image: &mem::Image, older: &[mem::Image], all: &mut Vec<(String, mem:
         })
         .collect();
     for &(name, page) in &used {
-        let mut zeroed = image.clone();
-        write_page(&mut zeroed, name, page, &[0; PAGE]);
-        all.push((format!("sector {page} of {name} zeroed"), zeroed));
+        for (bytes, what) in [([0; PAGE], "zeroed"), ([0xff; PAGE], "filled with ones")] {
+            let mut filled = image.clone();
+            write_page(&mut filled, name, page, &bytes);
+            all.push((format!("sector {page} of {name} {what}"), filled));
+        }
         for (n, old) in older.iter().enumerate() {
             let before = old.files.get(name).map(|c| read_pages(c, page, 1));
             if let Some(bytes) = before.filter(|b| *b != read_pages(&image.files[name], page, 1)) {
@@ -330,18 +396,6 @@ fn write_page(image: &mut mem::Image, file: &str, page: usize, bytes: &[u8]) {
     let at = (page * PAGE) as u64;
     let room = usize::try_from(content.len.saturating_sub(at)).expect("a small file").min(bytes.len());
     content.write(at, &bytes[..room]);
-}
-
-fn with(image: &mem::Image, file: &str, content: mem::Content) -> mem::Image {
-    let mut image = image.clone();
-    image.files.insert(file.to_owned(), content);
-    image
-}
-
-fn without(image: &mem::Image, file: &str) -> mem::Image {
-    let mut image = image.clone();
-    image.files.remove(file);
-    image
 }
 
 impl Known {

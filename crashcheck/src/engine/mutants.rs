@@ -39,10 +39,6 @@ pub const HINTS: &[&str] = &[
     "append.4,group.1,group.2,append.0",
     "reopen.2,publish.7",
     "compact.0,refused.14",
-    "interrupt.3",
-    "interrupt.12",
-    "short-write.3",
-    "short-write.12",
     "append.0,read-error.1",
     "append.0,read-error.2",
     "append.0,read-error.3",
@@ -106,12 +102,13 @@ pub const HINTS: &[&str] = &[
 /// Sequences whose writes are torn.
 const TORN: &[&str] = &["reopen.0", "rotate.0"];
 
-/// The hints, and every failing sync and read of the first few.
+/// The hints, and every failing sync, read and write of the first few.
 fn hints() -> impl Iterator<Item = Sequence> {
     let fails =
         (0..8).flat_map(|inner| (0..6).map(move |nth| format!("fail-sync.{}", inner << 5 | nth << 2)));
     let reads = (0..40).map(|nth| format!("large.0,read-error.{nth}"));
-    let all = HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads);
+    let writes = (0..24).flat_map(|salt| ["interrupt", "short-write"].map(|kind| format!("{kind}.{salt}")));
+    let all = HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads).chain(writes);
     all.map(|text| Sequence::of(step::parse(&text).expect("hints are well-formed")))
 }
 

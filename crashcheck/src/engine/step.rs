@@ -80,6 +80,10 @@ kinds! {
     NoSpace = "no-space",
     /// A read fails while opening.
     ReadError = "read-error",
+    /// Says which error the next `fail` gives: eight of them, once or from then on, and how much later.
+    Errno = "errno",
+    /// A call of any kind fails during a flush, a restart, a rotation, a snapshot, an upkeep or a close.
+    Fail = "fail",
 }
 
 impl Kind {

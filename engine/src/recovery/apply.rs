@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::facts::{Facts, SegmentFact};
 use crate::frame::{Frame, FrameKind};
 use crate::highwater::{self, HighWater};
-use crate::log::{Log, Readable, Shape, free_name, spare_name, start_segment, zero_fill};
+use crate::log::{Log, Readable, Shape, free_name, settle, spare_name, start_segment, zero_fill};
 use crate::options::RESERVED_SEGMENTS;
 use crate::planted::Bug;
 use crate::record::Record;
@@ -64,6 +64,7 @@ pub fn apply<V: Vfs>(
         active,
         high,
         sealed: BTreeMap::new(),
+        unsettled: spares.clone(),
         spares,
         newest: id,
         dead: BTreeMap::new(),
@@ -119,6 +120,7 @@ fn place_fresh<V: Vfs>(
             path
         }
     };
+    settle(vfs, &from, shape.size)?;
     let path = file_name(id);
     vfs.rename(&from, &path).map_err(Error::io("rename to", &path))?;
     // L11: no byte goes to the file before its name is durable.

@@ -241,11 +241,11 @@ impl Disk {
 
     pub(super) fn sync_dir(&mut self, dir: &str, fault: Option<Fault>) -> io::Result<()> {
         self.need_dir(dir)?;
+        if let Some(Fault::Errno(_)) = fault {
+            return sync_result(false, fault);
+        }
         let failure = sync_failure(fault);
-        let ok = match fault {
-            Some(Fault::Errno(_)) => false,
-            _ => self.names.sync(dir, failure),
-        };
+        let ok = self.names.sync(dir, failure);
         let op = || Op::SyncDir { path: dir.to_owned() };
         self.note_sync(op, !ok || failure.is_some(), failure);
         sync_result(ok, fault)
@@ -322,11 +322,11 @@ impl Disk {
         fault: Option<Fault>,
         seen: &AtomicU64,
     ) -> io::Result<()> {
+        if let Some(Fault::Errno(_)) = fault {
+            return sync_result(false, fault);
+        }
         let failure = sync_failure(fault);
-        let ok = match fault {
-            Some(Fault::Errno(_)) => false,
-            _ => self.inode_mut(ino).sync(all, failure, seen),
-        };
+        let ok = self.inode_mut(ino).sync(all, failure, seen);
         let op = || match all {
             true => Op::SyncAll { ino, file },
             false => Op::SyncData { ino, file },

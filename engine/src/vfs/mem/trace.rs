@@ -1,7 +1,7 @@
 //! What happened on a simulated disk, in order.
 //!
 //! I own the record of every call that changed something or asked for durability. A call that
-//! failed and changed nothing is not in it, except a sync. I do not know which crashes to try.
+//! failed and changed nothing is not in it; a sync that failed in writing is. I do not know which crashes to try.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
