@@ -135,10 +135,12 @@ impl Front {
             let (_, group, bytes, entries) = self.loads.pop_front().expect("just seen");
             self.load.bytes -= bytes;
             self.load.entries -= entries;
-            let share = self.load.groups.get_mut(&group).expect("counted when it came");
-            *share -= bytes;
-            if *share == 0 {
-                self.load.groups.remove(&group);
+            // A batch without payload has no share, and may outlast those that have one.
+            if let Some(share) = self.load.groups.get_mut(&group) {
+                *share -= bytes;
+                if *share == 0 {
+                    self.load.groups.remove(&group);
+                }
             }
         }
         self.pending.retain(|_, entries| {

@@ -570,8 +570,15 @@ impl<V: Disk> Host<V> {
     pub(super) fn overlap(&mut self, salt: u8) {
         let mut flushes = Vec::new();
         let mut early = Vec::new();
+        let mut before = None;
         for n in 0..2 {
-            let acts = self.append_acts(salt.wrapping_add(n));
+            let mut acts = self.append_acts(salt.wrapping_add(n));
+            if n == 1 && salt & 64 != 0 {
+                // A batch without payload, in the group of the first.
+                let id = before.take().expect("the first batch was taken");
+                acts = vec![Act::new(id, What::Commit(self.fold.live().groups[&id].last.index))];
+            }
+            before = Some(acts[0].group());
             if !self.issue(acts) {
                 break;
             }
