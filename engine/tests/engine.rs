@@ -245,15 +245,14 @@ fn threads_share_syncs_on_a_real_disk() {
 fn a_batch_without_payload_settles_after_one_with_it() {
     let (_, engine) = fresh();
     let mut flushes = Vec::new();
-    let mut submit = |fill: &dyn Fn(&mut WriteBatch)| {
-        let mut batch = WriteBatch::new();
-        fill(&mut batch);
+    let mut submit = |batch: &mut WriteBatch| {
+        let batch = std::mem::take(batch);
         let ticket = engine.write(batch).unwrap();
         flushes.push(engine.begin_flush().unwrap().unwrap());
         ticket
     };
-    let append = submit(&|batch| drop(batch.append(G, entry(1, 1))));
-    let commit = submit(&|batch| drop(batch.commit(G, Index(1))));
+    let append = submit(WriteBatch::new().append(G, entry(1, 1)));
+    let commit = submit(WriteBatch::new().commit(G, Index(1)));
     flushes.into_iter().for_each(|flush| flush.sync().acknowledge().unwrap());
     assert_eq!([append.wait(), commit.wait()], [Outcome::Durable; 2]);
     assert_eq!(engine.status().in_flight_bytes, 0);
