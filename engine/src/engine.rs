@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::commit::{Flush, Front, Queued, Shared, Ticket};
@@ -39,6 +39,7 @@ mod damage;
 mod snapshots;
 mod submitted;
 
+pub use damage::Scrubbed;
 pub use snapshots::SnapshotWriter;
 use submitted::{Submitted, check_bounds};
 
@@ -54,6 +55,8 @@ pub struct Engine<V: Vfs = OsVfs> {
     epoch: Epoch,
     /// Whether a clean close preceded, so that old files may be mapped.
     clean: bool,
+    /// The entry that the last scrub ended with.
+    scrubbed: Mutex<Option<(GroupId, Index)>>,
 }
 
 impl Engine<OsVfs> {
@@ -129,7 +132,8 @@ impl<V: Vfs> Engine<V> {
         let limit = frame_limit(&shape, &options);
         let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));
         shared.attend_reserve();
-        Ok((Self { shared, shape, epoch, clean: report.clean }, report))
+        let clean = report.clean;
+        Ok((Self { shared, shape, epoch, clean, scrubbed: Mutex::default() }, report))
     }
 
     /// Whose store it is.

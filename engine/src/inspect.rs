@@ -30,7 +30,7 @@ use crate::types::{
     Entry, GroupId, Identity, Incarnation, Index, LogId, Position, SegmentId, SnapshotOwner, Term,
 };
 use crate::vfs::os::OsVfs;
-use crate::vfs::{Access, Vfs};
+use crate::vfs::{Access, File, Vfs};
 
 /// How sure a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -311,8 +311,10 @@ pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Veri
     for (_, digest, _) in owned(groups) {
         out.snapshots += 1;
         for fault in verify_snapshot(vfs, &shape.identity, digest) {
+            // A file that is gone has no bytes to name.
+            let len = vfs.open(fault.file(), Access::Read).and_then(|file| file.len()).unwrap_or(0);
             let file = fault.file().to_owned();
-            out.damage.push(Damage { file, from: 0, to: 0, what: fault.to_string() });
+            out.damage.push(Damage { file, from: 0, to: len, what: fault.to_string() });
         }
     }
     Ok(out)

@@ -65,7 +65,7 @@ pub mod types;
 pub mod vfs;
 
 pub use commit::{Flush, Synced, Ticket};
-pub use engine::{Engine, SnapshotWriter};
+pub use engine::{Engine, Scrubbed, SnapshotWriter};
 pub use error::{Error, OverloadReason, Result};
 pub use inspect::{Damage, DumpRecord, Proof, Store, VerifyReport};
 pub use options::{CreateOptions, Driver, Options, RecoveryPolicy, Witness};

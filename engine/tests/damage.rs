@@ -154,6 +154,53 @@ fn rot_in_a_sealed_segment_is_found_by_reading_and_repaired() {
 }
 
 #[test]
+fn a_scrub_finds_what_rotted_and_goes_on_where_it_ended() {
+    let (vfs, engine) = store();
+    engine.close().unwrap();
+    let mut image = vfs.image();
+    rot(&mut image, &entry(2).data);
+    let (_, engine, _) = open(&image);
+    let (mut entries, mut found) = (0, Vec::new());
+    let mut calls = 0;
+    loop {
+        let scrubbed = engine.scrub(30).unwrap();
+        entries += scrubbed.entries;
+        found.extend(scrubbed.lost);
+        calls += 1;
+        if scrubbed.wrapped {
+            break;
+        }
+    }
+    assert_eq!((entries, found), (10, vec![lost(2, 2)]));
+    assert!(calls > 4, "30 bytes are about two entries");
+    assert_eq!(engine.lost(), [lost(2, 2)]);
+    assert!(matches!(engine.append(G, &[entry(6)]), Err(Error::Blocked { .. })));
+    assert_eq!(engine.scrub(u64::MAX).unwrap().lost, [], "it is known");
+    assert!(engine.repair(G, &entry(2)).unwrap());
+    engine.append(G, &[entry(6)]).unwrap();
+}
+
+#[test]
+fn a_damaged_chunk_is_named_with_its_bytes() {
+    let (vfs, engine) = store();
+    let mut writer = engine.snapshot_writer(G, LogId::new(3, 1), b"members").unwrap();
+    writer.write_all(&[7; 300]).unwrap();
+    writer.publish().unwrap();
+    engine.close().unwrap();
+    let mut image = vfs.image();
+    let chunk = image.files.keys().find(|n| n.ends_with(".chunk")).unwrap().clone();
+    let mut bytes = image.read(&chunk).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    image.put(&chunk, &bytes);
+    let (store, _) = Store::open_read_only_in(MemVfs::from_image(image)).unwrap();
+    let damage = store.verify().unwrap().damage;
+    assert!(
+        damage.iter().any(|d| d.file == chunk && (d.from, d.to) == (0, bytes.len() as u64)),
+        "{damage:?}"
+    );
+}
+
+#[test]
 fn a_read_only_look_marks_what_is_damaged() {
     let (store, report) = Store::open_read_only_in(MemVfs::from_image(rotten())).unwrap();
     assert_eq!(report.lost, [lost(2, 3)]);

@@ -13,6 +13,19 @@ use crate::submit::Touched;
 use crate::types::{Entry, GroupId, Index};
 use crate::vfs::Vfs;
 
+/// What a scrub read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Payload bytes that hold.
+    pub bytes: u64,
+    /// Entries read.
+    pub entries: u64,
+    /// What does not hold and was not known.
+    pub lost: Vec<Lost>,
+    /// The last entry was reached; the next call begins with the first.
+    pub wrapped: bool,
+}
+
 impl<V: Vfs> Engine<V> {
     /// What groups lack of what was acknowledged, since the open or a repair. Empty for a sound store.
     #[must_use]
@@ -45,6 +58,58 @@ impl<V: Vfs> Engine<V> {
             repaired
         };
         repaired.inspect_err(|e| self.shared.poison_on(e))
+    }
+
+    /// Reads entries again, about `max_bytes` of them, and checks them; goes on where the last call ended.
+    /// What does not hold is added to [`Engine::lost`] and blocks its group. Call it at the rate that the
+    /// disk can spare. It sees what the kernel gives: bytes in the page cache are not fetched anew.
+    pub fn scrub(&self, max_bytes: u64) -> Result<Scrubbed> {
+        let mut done = Scrubbed::default();
+        let mut at = *self.scrubbed.lock().expect("no panic under the lock");
+        while done.bytes < max_bytes {
+            let Some((group, index)) = self.next_entry(at) else {
+                (at, done.wrapped) = (None, true);
+                break;
+            };
+            at = Some((group, index));
+            match self.entry(group, index) {
+                Ok(entry) => done.bytes += entry.data.len() as u64,
+                Err(Error::Damaged { .. }) => done.lost.extend(self.found_rotten(group, index)?),
+                // Compacted, truncated or removed since.
+                Err(Error::Compacted { .. } | Error::PastEnd { .. } | Error::UnknownGroup { .. }) => continue,
+                Err(e) => return Err(e),
+            }
+            done.entries += 1;
+        }
+        *self.scrubbed.lock().expect("no panic under the lock") = at;
+        metrics::counter!("seawall_scrubbed_bytes").increment(done.bytes);
+        Ok(done)
+    }
+
+    /// The entry after one, in the order of groups and indexes.
+    fn next_entry(&self, after: Option<(GroupId, Index)>) -> Option<(GroupId, Index)> {
+        let front = self.shared.front();
+        let from = after.map_or(GroupId(0), |(group, _)| group);
+        front.groups.range(from..).find_map(|(id, group)| {
+            let next = after.filter(|(of, _)| of == id).map_or(Index(0), |(_, index)| index.next());
+            let index = next.max(group.first());
+            (index <= group.last.index).then_some((*id, index))
+        })
+    }
+
+    /// Blocks the group of an entry whose bytes do not hold.
+    fn found_rotten(&self, group: GroupId, index: Index) -> Result<Option<Lost>> {
+        let term = Some(self.term(group, index)?);
+        let mut front = self.shared.front();
+        let known = |lost: &Lost| matches!(lost, Lost::Entries { group: of, from, to, .. } if *of == group && (*from..=*to).contains(&index));
+        if front.blocked.iter().any(known) {
+            return Ok(None);
+        }
+        metrics::counter!("seawall_scrub_damaged").increment(1);
+        tracing::error!(group = group.0, index = index.0, "an entry does not hold");
+        let lost = Lost::Entries { group, from: index, to: index, term };
+        front.blocked.push(lost.clone());
+        Ok(Some(lost))
     }
 
     /// Repairs entries one by one; says how many were written. Those before an error stay repaired.
