@@ -12,7 +12,7 @@ use seawall::vfs::Vfs;
 use seawall::vfs::mem::{Call, CallKind, Fault, SyncFailure};
 
 use super::execute::Host;
-use super::oracle::{Act, What};
+use super::oracle::{Act, Event, What};
 use super::planted::Disk;
 use super::step::{GROUPS, Kind, Step, payload};
 
@@ -24,9 +24,9 @@ const ERRORS: [Option<i32>; 8] =
 /// More blocks of 512 bytes than any run takes.
 const MANY_BLOCKS: u64 = 1 << 30;
 
-/// The ways in which a sync fails and says so, by the low bits of a step's salt.
-const TOLD: [SyncFailure; 4] =
-    [SyncFailure::KeptClean, SyncFailure::Reverted, SyncFailure::KeptClean, SyncFailure::Partial];
+/// The ways in which a sync fails, by the low bits of a step's salt.
+const FAILURES: [SyncFailure; 4] =
+    [SyncFailure::KeptClean, SyncFailure::Reverted, SyncFailure::Late, SyncFailure::Partial];
 
 impl<V: Disk> Host<V> {
     /// Runs a step that injects an error.
@@ -74,7 +74,10 @@ impl<V: Disk> Host<V> {
 
     /// One sync fails. The handle may then say nothing durable, and the next open settles.
     fn fail_sync(&mut self, salt: u8) {
-        let behaviour = TOLD[usize::from(salt & 3)];
+        let behaviour = FAILURES[usize::from(salt & 3)];
+        if behaviour == SyncFailure::Late {
+            self.event(Event::Lied);
+        }
         let kinds = &[CallKind::SyncData, CallKind::SyncAll, CallKind::SyncDir];
         self.arm(u64::from(salt >> 2 & 7), kinds, Fault::FailSync(behaviour));
         self.inner(salt >> 5);
@@ -84,6 +87,10 @@ impl<V: Disk> Host<V> {
         self.disarm();
         if self.engine.is_none() || self.poisoned {
             self.reopen(false);
+        }
+        if behaviour == SyncFailure::Late {
+            // What came back is judged; what a host would do next depends on what it lost.
+            self.engine = None;
         }
     }
 

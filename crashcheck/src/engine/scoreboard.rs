@@ -297,7 +297,7 @@ fn sequences(row: &mut Row, jobs: usize, texts: Vec<String>) {
 
 fn sync_failure(size: Size, jobs: usize) -> Row {
     let what =
-        "3 behaviours at each of 8 syncs of 8 operations, then go on, restart, and power loss at every step";
+        "4 behaviours at each of 8 syncs of 8 operations, then go on, restart, and power loss at every step";
     let mut row = Row::new("sync failure", what);
     let before = size.pick(vec![""], vec!["", "rotate.0,", "publish.0,", "reopen.1,"]);
     let texts = before.iter().flat_map(|b| (0..=255).map(move |salt| format!("{b}fail-sync.{salt}")));

@@ -78,6 +78,8 @@ impl<V: Disk> Host<V> {
         self.uncalled = 0;
         match self.try_open() {
             Ok((engine, report)) => self.opened(engine, &report),
+            // After a sync that lied the error may come now, and a refusal is an answer.
+            Err(_) if self.fold.moment().lied => {}
             Err(e) => self.fault("P12", format!("open refused: {e}")),
         }
     }
@@ -88,6 +90,11 @@ impl<V: Disk> Host<V> {
 
     pub(in crate::engine) fn opened(&mut self, engine: Engine<V>, report: &RecoveryReport) {
         let moment = self.fold.moment();
+        if moment.lied {
+            self.poisoned = false;
+            self.engine = Some(engine);
+            return;
+        }
         let seen = match observe(&engine) {
             Ok(seen) => seen,
             Err(e) => return self.fault("P12", format!("after an open, {e}")),
