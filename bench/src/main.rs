@@ -1,21 +1,25 @@
-//! `seawall-bench`: what durable writes and an open cost, beside the raw disk in the same run.
+//! `seawall-bench`: what durable writes and an open cost, beside the raw disk and other engines.
 //!
 //! I own the command line. Absolute figures of a shared disk do not repeat; a ratio to the raw limit
-//! of the same round does. I do not know how a workload is driven (see `workload`).
+//! of the same round does. I do not know how a workload is driven (see the library).
 
+mod child;
+mod compare;
+mod engines;
+mod environment;
+mod instructions;
 mod open;
-mod quick;
-mod raw;
-mod sample;
-mod workload;
+mod stats;
+mod syncs;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use seawall_bench::serve;
 
-/// Measures seawall beside the raw disk.
+/// Measures seawall beside the raw disk and other engines.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -29,25 +33,43 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One-by-one and 64-caller durable appends of seawall, with the ratio to raw.
-    Quick(quick::Args),
-    /// One thread, pwrite and fdatasync into a zero-filled file: the limit.
-    Raw(raw::Args),
+    /// Durable appends of seawall and its peers, as ratios to the raw limit of the same round.
+    Compare(compare::Args),
     /// The time and the peak memory of an open, by the size of the store.
     Open(open::Args),
     /// One open in a process of its own.
     #[command(hide = true)]
     OpenOne(open::One),
+    /// User instructions of the hot paths, beside the stored baseline.
+    Instructions(instructions::Args),
+    /// One path, to be counted.
+    #[command(hide = true)]
+    InstructionsOne(instructions::One),
+    /// Serves measurements of one engine on one workload.
+    #[command(hide = true)]
+    Serve(ServeArgs),
+}
+
+#[derive(clap::Args)]
+struct ServeArgs {
+    #[arg(long)]
+    engine: String,
+    #[arg(long)]
+    workload: String,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let dir = cli.dir.unwrap_or_else(std::env::temp_dir);
     let result = match cli.command {
-        Command::Quick(args) => args.run(&dir),
-        Command::Raw(args) => args.run(&dir),
+        Command::Compare(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
         Command::OpenOne(args) => args.run(),
+        Command::Instructions(args) => args.run(&dir),
+        Command::InstructionsOne(args) => args.run(&dir),
+        Command::Serve(ServeArgs { engine, workload }) => {
+            serve::Args { engine, workload, dir }.run(serve::open)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

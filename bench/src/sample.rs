@@ -1,57 +1,91 @@
-//! What one measurement saw: how many operations, in how long, and how long each took.
+//! What one measurement saw: how many acknowledgements, in how long, and how long each took.
 //!
-//! I own rates, percentiles and the median of ratios. I measure nothing myself.
+//! I own the latency histogram and its form on the wire. I measure nothing myself.
 
 use std::time::Duration;
 
-use serde::Serialize;
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-/// The operations of one measurement.
-pub(crate) struct Sample {
-    latencies: Vec<Duration>,
-    elapsed: Duration,
+/// Latencies in nanoseconds, up to a minute, to three digits.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds"))
+    }
 }
 
-/// A sample in numbers.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Figures {
-    /// Durable operations a second.
-    pub(crate) per_second: f64,
-    /// The median latency in microseconds.
-    pub(crate) p50_us: f64,
-    /// The 99th percentile in microseconds.
-    pub(crate) p99_us: f64,
+impl Latencies {
+    /// Adds one.
+    pub fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1));
+    }
+
+    /// Adds those of another.
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("the same bounds");
+    }
+
+    /// The value below which a share of all lies, in microseconds.
+    #[must_use]
+    pub fn quantile_us(&self, share: f64) -> f64 {
+        Duration::from_nanos(self.0.value_at_quantile(share)).as_secs_f64() * 1e6
+    }
+
+    /// The largest, in microseconds.
+    #[must_use]
+    pub fn max_us(&self) -> f64 {
+        Duration::from_nanos(self.0.max()).as_secs_f64() * 1e6
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Values and how often each was seen.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        self.0.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Acknowledgements: batches that were waited for, or callbacks.
+    pub acks: u64,
+    /// From the first start to the last end.
+    pub seconds: f64,
+    /// Latencies in nanoseconds and how often each was seen.
+    pub latencies: Vec<(u64, u64)>,
 }
 
 impl Sample {
-    /// The latencies of every caller, and the time from the first start to the last end.
-    pub(crate) fn new(mut latencies: Vec<Duration>, elapsed: Duration) -> Self {
-        assert!(!latencies.is_empty(), "a measurement has at least one operation");
-        latencies.sort_unstable();
-        Self { latencies, elapsed }
+    /// The acknowledgements of every caller.
+    #[must_use]
+    pub fn new(latencies: &Latencies, elapsed: Duration) -> Self {
+        Self { acks: latencies.count(), seconds: elapsed.as_secs_f64(), latencies: latencies.counts() }
     }
 
-    /// The sample in numbers.
-    pub(crate) fn figures(&self) -> Figures {
-        let count = u32::try_from(self.latencies.len()).map_or(f64::INFINITY, f64::from);
-        Figures {
-            per_second: count / self.elapsed.as_secs_f64(),
-            p50_us: self.percentile(50),
-            p99_us: self.percentile(99),
+    /// Acknowledgements a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        u32::try_from(self.acks).map_or(f64::INFINITY, f64::from) / self.seconds
+    }
+
+    /// The latencies as a histogram.
+    pub fn latencies(&self) -> anyhow::Result<Latencies> {
+        let mut all = Latencies::default();
+        for (value, count) in &self.latencies {
+            all.0.record_n(*value, *count).context("a latency within bounds")?;
         }
+        Ok(all)
     }
-
-    fn percentile(&self, percent: usize) -> f64 {
-        let at = (self.latencies.len() - 1) * percent / 100;
-        self.latencies[at].as_secs_f64() * 1e6
-    }
-}
-
-/// The middle value; of an even count, the lower of the two in the middle.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[(values.len() - 1) / 2]
 }
 
 #[cfg(test)]
@@ -59,12 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_of_a_known_sample() {
-        let latencies = (1..=101).rev().map(Duration::from_micros).collect();
-        let figures = Sample::new(latencies, Duration::from_millis(101)).figures();
-        assert!((figures.per_second - 1000.0).abs() < 1e-6, "{figures:?}");
-        assert!((figures.p50_us - 51.0).abs() < 1e-6, "{figures:?}");
-        assert!((figures.p99_us - 100.0).abs() < 1e-6, "{figures:?}");
-        assert!((median([3.0, 1.0, 2.0, 9.0]) - 2.0).abs() < 1e-9);
+    fn a_sample_comes_back_from_the_wire() {
+        let mut latencies = Latencies::default();
+        (1..=100).for_each(|n| latencies.record(Duration::from_micros(n)));
+        let sample = Sample::new(&latencies, Duration::from_millis(10));
+        let text = serde_json::to_string(&sample).expect("a sample can be written");
+        let back: Sample = serde_json::from_str(&text).expect("and read");
+        assert_eq!(back.acks, 100);
+        assert!((back.per_second() - 10_000.0).abs() < 1e-6);
+        let again = back.latencies().expect("within bounds");
+        assert!((again.quantile_us(0.5) - 50.0).abs() < 0.1, "{}", again.quantile_us(0.5));
+        assert!((again.max_us() - 100.0).abs() < 0.2, "{}", again.max_us());
     }
 }

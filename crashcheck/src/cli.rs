@@ -5,7 +5,7 @@
 //! with `--json` the last line of standard output is one JSON object. I check nothing myself.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,14 +13,26 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::block;
+use crate::block::command::BlockArgs;
+use crate::block::room::Missing;
+use crate::block::server::ServerArgs;
+use crate::calibrate;
+use crate::calibrate::command::CalibrateArgs;
 use crate::core::choices::{Bounds, Tears};
+use crate::core::method::WEAKER;
 use crate::core::profile::Profile;
 use crate::core::replay::replay;
 use crate::engine::campaign::{self, Options};
 use crate::engine::certificate;
 use crate::engine::execute::execute;
+use crate::engine::scoreboard::Size;
 use crate::engine::subject::EngineSubject;
-use crate::engine::{flip, kill, mutants, scoreboard};
+use crate::engine::{flip, kill, mutants, reader, replicas, spec};
+
+mod program;
+mod score;
+mod subjects;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +46,7 @@ pub enum Exit {
     Usage = 2,
     /// The harness is broken: a control run failed, or the checker cannot do its work here.
     HarnessBroken = 3,
-    /// The budget was too small to check anything.
+    /// Nothing was measured: the budget was too small, or something that is needed is missing here.
     NotMeasured = 4,
 }
 
@@ -56,12 +68,43 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Records what a program does to a directory
+    #[command(after_help = program::RECORD_HELP)]
+    Record(program::RecordArgs),
+    /// Tries the crash states of a recording with a checker, and explains what fails
+    #[command(after_help = program::EXPLORE_HELP)]
+    Explore(program::ExploreArgs),
+    /// Drops each sync of a recording in turn, and says which of them the checker misses
+    #[command(after_help = program::MUTATE_HELP)]
+    MutateSyncs(program::MutateArgs),
+    /// Runs a program with one call failing, again and again
+    #[command(after_help = program::FAULT_HELP)]
+    Fault(program::FaultArgs),
+    /// Lays out one state of a recording as a directory
+    #[command(after_help = EXIT_CODES)]
+    Replay(program::ReplayArgs),
+    /// Prints what a recording holds
+    #[command(after_help = EXIT_CODES)]
+    Show(program::ShowArgs),
+    /// Records and explores known libraries, and compares the verdicts with what is expected
+    #[command(after_help = subjects::HELP)]
+    Subjects(subjects::SubjectsArgs),
     /// Checks the seawall engine on a simulated disk
     #[command(after_help = EXIT_CODES)]
     Engine(EngineArgs),
     /// Kills a process that writes to a real directory, again and again
     #[command(after_help = EXIT_CODES)]
     Kill(KillArgs),
+    /// Runs a program on a real file system over a device that records, and checks what crashes leave
+    #[command(after_help = EXIT_CODES)]
+    Block(BlockArgs),
+    /// Shows on this kernel's file systems that the profiles predict every outcome seen
+    #[command(after_help = EXIT_CODES)]
+    Calibrate(CalibrateArgs),
+    #[command(hide = true)]
+    BlockInit,
+    #[command(hide = true)]
+    BlockServer(ServerArgs),
     #[command(hide = true)]
     KillChild {
         #[arg(long)]
@@ -79,22 +122,6 @@ enum TearsArg {
     None,
     /// One unit of a state may be torn at any byte
     One,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SizeArg {
-    /// Minutes
-    Gate,
-    /// Hours
-    Full,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProfileArg {
-    /// Anything not synced may be lost or reordered
-    PosixStrict,
-    /// ext4 with data=ordered
-    Ext4,
 }
 
 #[derive(Args, Debug)]
@@ -120,9 +147,9 @@ struct EngineArgs {
     /// Crash inside the recoveries of one run in so many
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
     nested_every: u64,
-    /// What order the file system keeps
-    #[arg(long, value_enum, default_value = "posix-strict")]
-    profile: ProfileArg,
+    /// What order the file system keeps: posix-strict, ext4, ext4-noauto_da_alloc, ext4-writeback, xfs, btrfs
+    #[arg(long, value_parser = Profile::parse, default_value = "posix-strict")]
+    profile: Profile,
     /// Stop after this many seconds (60 unless another limit is given)
     #[arg(long)]
     seconds: Option<u64>,
@@ -150,12 +177,32 @@ struct EngineArgs {
     /// Flip every bit of a small store, instead
     #[arg(long, conflicts_with_all = ["replay", "complete", "states"])]
     flip_bits: bool,
+    /// Damage the copies of the same entries in so many replicas, in every combination, and let them heal
+    /// each other, instead; 50,000 of the combinations of 5 unless --states says more
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=6), conflicts_with_all = ["replay", "mutants", "flip_bits", "complete"])]
+    replicas: Option<u32>,
     /// Try every kind of fault and print a row for each, instead: at the size of minutes, or of hours
-    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "gate", conflicts_with_all = ["replay", "mutants", "flip_bits"])]
-    scoreboard: Option<SizeArg>,
-    /// Of the scoreboard, the rows whose names hold this
-    #[arg(long, value_name = "NAME", requires = "scoreboard", default_value = "")]
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "gate", conflicts_with_all = ["replay", "mutants", "flip_bits", "replicas"])]
+    scoreboard: Option<Size>,
+    /// Of the scoreboard, go on where this file says, and note in it every minute how far it came; --seconds is
+    /// shared out among the rows
+    #[arg(long, value_name = "FILE", requires = "scoreboard")]
+    progress: Option<PathBuf>,
+    /// Of the scoreboard or the planted bugs, the rows whose names hold this
+    #[arg(long, value_name = "NAME", default_value = "")]
     row: String,
+    /// Ask a second reader of the format, in Python, about so many inputs (--cases), instead
+    #[arg(long, conflicts_with_all = ["replay", "mutants", "flip_bits", "replicas", "scoreboard", "complete", "states"])]
+    second_reader: bool,
+    /// Of the second reader, how many inputs
+    #[arg(long, requires = "second_reader", default_value_t = 20_000)]
+    cases: u64,
+    /// Write so many traces for the specification into modules below --out, instead
+    #[arg(long, value_name = "N", requires = "out", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["replay", "mutants", "flip_bits", "replicas", "scoreboard"])]
+    spec_traces: Option<u32>,
+    /// Where to write them
+    #[arg(long, value_name = "DIR", requires = "spec_traces")]
+    out: Option<PathBuf>,
     /// Show one finding again: OPERATIONS, or OPERATIONS@STATE as a finding prints it
     #[arg(long, value_name = "ID")]
     replay: Option<String>,
@@ -183,6 +230,9 @@ struct KillArgs {
 /// Runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(exit) = program::inner() {
+        return exit;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -195,8 +245,19 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Record(args) => program::record(&args),
+        Command::Explore(args) => program::explore(&args),
+        Command::MutateSyncs(args) => program::mutate(&args),
+        Command::Fault(args) => program::fault(&args),
+        Command::Replay(args) => program::replay(&args),
+        Command::Show(args) => program::show(&args),
+        Command::Subjects(args) => subjects::subjects(&args),
         Command::Engine(args) => engine(&args),
         Command::Kill(args) => kill(&args),
+        Command::Block(args) => block::command::run(&args),
+        Command::Calibrate(args) => calibrate::command::run(&args),
+        Command::BlockInit => block::guests::init().map(|()| Exit::Pass),
+        Command::BlockServer(args) => block::server::serve(&args).map(|()| Exit::Pass),
         Command::KillChild { dir, seed, cycle } => kill::child(&dir, seed, cycle).map(|()| Exit::Pass),
     };
     match done {
@@ -204,7 +265,8 @@ pub fn main() -> ExitCode {
         Err(e) if e.downcast_ref::<io::Error>().is_some_and(is_closed_pipe) => Exit::Pass.into(),
         Err(e) => {
             let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
-            Exit::HarnessBroken.into()
+            // What is missing here can be had; what failed is broken.
+            if e.is::<Missing>() { Exit::NotMeasured.into() } else { Exit::HarnessBroken.into() }
         }
     }
 }
@@ -214,18 +276,18 @@ fn is_closed_pipe(e: &io::Error) -> bool {
 }
 
 /// Writes to standard output; a closed pipe is an error that ends the program quietly.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-fn print_json(json: bool, value: &Value) -> anyhow::Result<()> {
+pub(crate) fn print_json(json: bool, value: &Value) -> anyhow::Result<()> {
     if json { print(&format!("{value}\n")) } else { Ok(()) }
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn bar(length: u64) -> ProgressBar {
+pub(crate) fn bar(length: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -248,10 +310,7 @@ impl EngineArgs {
                 TearsArg::One => Tears::One,
             },
             nested_depth: self.nested,
-            profile: match self.profile {
-                ProfileArg::PosixStrict => Profile::PosixStrict,
-                ProfileArg::Ext4 => Profile::Ext4,
-            },
+            profile: self.profile,
             ..Bounds::default()
         }
     }
@@ -284,7 +343,16 @@ fn engine(args: &EngineArgs) -> anyhow::Result<Exit> {
         return flip_bits(args);
     }
     if let Some(size) = args.scoreboard {
-        return score(args, size);
+        return score::score(args, size);
+    }
+    if let Some(replicas) = args.replicas {
+        return heal(args, replicas);
+    }
+    if args.second_reader {
+        return compare_readers(args);
+    }
+    if let (Some(count), Some(dir)) = (args.spec_traces, &args.out) {
+        return write_traces(args, count, dir);
     }
     let options = args.options();
     let bar = bar(options.seconds.unwrap_or(0));
@@ -311,6 +379,16 @@ fn engine(args: &EngineArgs) -> anyhow::Result<Exit> {
     } else {
         Exit::Pass
     })
+}
+
+fn write_traces(args: &EngineArgs, count: u32, dir: &Path) -> anyhow::Result<Exit> {
+    let written = spec::write(args.seed, usize::try_from(count)?, dir)?;
+    print(&format!(
+        "seed {}: {} traces of {} events, {} frames, {} restarts and {} rotations, and as many wrong ones\n",
+        args.seed, written.traces, written.events, written.frames, written.restarts, written.rotations
+    ))?;
+    print_json(args.json, &serde_json::to_value(written)?)?;
+    Ok(Exit::Pass)
 }
 
 fn replay_one(id: &str, args: &EngineArgs) -> anyhow::Result<Exit> {
@@ -346,10 +424,11 @@ fn replay_one(id: &str, args: &EngineArgs) -> anyhow::Result<Exit> {
 }
 
 fn hunt(args: &EngineArgs) -> anyhow::Result<Exit> {
-    let total = mutants::hunted().count();
+    let bugs: Vec<_> = mutants::hunted().filter(|bug| bug.name().contains(&args.row)).collect();
+    let total = bugs.len();
     let bar = bar(total as u64);
-    let patience = Duration::from_secs(args.seconds.unwrap_or(10));
-    let rows = mutants::run(args.jobs(), args.seed, patience, |row| {
+    let patience = Duration::from_secs(args.seconds.unwrap_or(120));
+    let rows = mutants::run(&bugs, args.jobs(), args.seed, patience, |row| {
         bar.inc(1);
         bar.set_message(row.bug);
     });
@@ -357,10 +436,19 @@ fn hunt(args: &EngineArgs) -> anyhow::Result<Exit> {
     let mut text = String::new();
     for row in &rows {
         let end = row.killed.as_ref().map_or("SURVIVED".to_owned(), |k| {
-            format!("{:4} {:2} operations {:7} states  {}", k.property, k.operations, k.states, k.by)
+            let marks: String =
+                WEAKER.iter().map(|m| if k.weaker.contains(m) { " x" } else { " -" }).collect();
+            format!("{:4} {:2} operations {:7} states {marks}  {}", k.property, k.operations, k.states, k.by)
         });
         text.push_str(&format!("{:26} {:6.2} s  {end}\n{:36}{}\n", row.bug, row.seconds, "", row.text));
     }
+    let by = |method| rows.iter().flat_map(|r| &r.killed).filter(|k| k.weaker.contains(&method)).count();
+    let weaker = WEAKER.map(by);
+    text.push_str(&format!(
+        "columns x or -: found with the same sequence by killing the process alone ({} bugs), by cutting each \
+         file to a prefix ({}), by losing data and no name ({})\n",
+        weaker[0], weaker[1], weaker[2]
+    ));
     let survivors: Vec<&str> = rows.iter().filter(|r| r.killed.is_none()).map(|r| r.bug).collect();
     let killed = rows.len() - survivors.len();
     for (bug, why) in mutants::COVERED {
@@ -368,21 +456,27 @@ fn hunt(args: &EngineArgs) -> anyhow::Result<Exit> {
     }
     text.push_str(&format!("{killed} of {total} planted bugs killed\n"));
     print(&text)?;
-    let value = json!({ "total": total, "killed": killed, "survivors": survivors, "bugs": rows });
+    let value = json!({ "total": total, "killed": killed, "survivors": survivors, "bugs": rows,
+        "found_by_kill": weaker[0], "found_by_file_prefix": weaker[1], "found_by_data_loss": weaker[2] });
     print_json(args.json, &value)?;
-    Ok(if survivors.is_empty() { Exit::Pass } else { Exit::Finding })
+    Ok(match total {
+        0 => Exit::NotMeasured,
+        _ if survivors.is_empty() => Exit::Pass,
+        _ => Exit::Finding,
+    })
 }
 
 fn flip_bits(args: &EngineArgs) -> anyhow::Result<Exit> {
+    let settings = flip::Settings { jobs: args.jobs(), first: 0, limit: None };
     let bar = bar(0);
-    let counts = flip::run(args.jobs(), |done, all| {
+    let tried = flip::run(&settings, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
         bar.set_message("bytes");
     });
     bar.finish_and_clear();
-    let counts = match counts {
-        Ok(counts) => counts,
+    let counts = match tried {
+        Ok((counts, _)) => counts,
         Err(e) => {
             print(&format!("HARNESS-BROKEN: {e}\n"))?;
             return Ok(Exit::HarnessBroken);
@@ -408,37 +502,83 @@ fn flip_bits(args: &EngineArgs) -> anyhow::Result<Exit> {
     Ok(if counts.is_pass() { Exit::Pass } else { Exit::Finding })
 }
 
-fn score(args: &EngineArgs, size: SizeArg) -> anyhow::Result<Exit> {
-    let size = match size {
-        SizeArg::Gate => scoreboard::Size::Gate,
-        SizeArg::Full => scoreboard::Size::Full,
+fn heal(args: &EngineArgs, replicas: u32) -> anyhow::Result<Exit> {
+    let settings = replicas::Settings {
+        replicas,
+        first: args.resume,
+        cases: args.states.unwrap_or(50_000),
+        seed: args.seed,
+        jobs: args.jobs(),
+        limit: args.seconds.map(Duration::from_secs),
     };
-    let wanted = scoreboard::ROWS.iter().filter(|(name, _)| name.contains(&args.row));
-    let bar = bar(wanted.clone().count() as u64);
-    print(&format!(
-        "{:34} {:>9} {:>7} {:>12} {:>7} {:>8}\n",
-        "fault", "cases", "silent", "false alarms", "panics", "seconds"
-    ))?;
-    let mut rows = Vec::new();
-    for (name, make) in wanted {
-        bar.set_message(*name);
-        let row = scoreboard::row(*make, size, args.jobs());
-        bar.inc(1);
-        print(&format!(
-            "{:34} {:9} {:7} {:12} {:7} {:8.1}  {}\n",
-            row.name, row.cases, row.silent, row.false_alarms, row.panics, row.seconds, row.what
-        ))?;
-        row.findings.iter().try_for_each(|finding| print(&format!("    {finding}\n")))?;
-        rows.push(row);
-    }
+    let bar = bar(settings.cases.min(replicas::all_cases(replicas)));
+    let counts = replicas::run::<seawall::vfs::mem::MemVfs>(&settings, |done| bar.set_position(done));
     bar.finish_and_clear();
-    let passed = rows.iter().all(scoreboard::Row::is_pass);
-    print(if passed { "PASS\n" } else { "FAIL\n" })?;
-    print_json(args.json, &json!({ "verdict": if passed { "PASS" } else { "FAIL" }, "rows": rows }))?;
-    Ok(match (passed, rows.is_empty()) {
-        (_, true) => Exit::NotMeasured,
-        (true, _) => Exit::Pass,
-        (false, _) => Exit::Finding,
+    let verdict = if counts.is_pass() { "PASS" } else { "FAIL" };
+    let findings: String = counts.findings.iter().map(|f| format!("{f}\n")).collect();
+    print(&format!(
+        "{findings}{verdict}\n{} of {} cases of {} replicas, seed {}: {} healed, {} safely unavailable, wrong {}; \
+         {} damaged copies, {} given back\n",
+        counts.cases,
+        counts.of,
+        counts.replicas,
+        counts.seed,
+        counts.healed,
+        counts.unavailable,
+        counts.wrong,
+        counts.damaged,
+        counts.repaired
+    ))?;
+    if counts.next < counts.of {
+        print(&format!("go on with --resume {}\n", counts.next))?;
+    }
+    print_json(args.json, &serde_json::to_value(&counts)?)?;
+    Ok(match counts.cases {
+        0 => Exit::NotMeasured,
+        _ if counts.is_pass() => Exit::Pass,
+        _ => Exit::Finding,
+    })
+}
+
+fn compare_readers(args: &EngineArgs) -> anyhow::Result<Exit> {
+    let settings =
+        reader::Settings { cases: args.cases, first: args.resume, seed: args.seed, jobs: args.jobs() };
+    let bar = bar(settings.cases);
+    let counts = match reader::run(&settings, |done| bar.set_position(done)) {
+        Ok(counts) => counts,
+        Err(e) => {
+            print(&format!("HARNESS-BROKEN: {e}\n"))?;
+            return Ok(Exit::HarnessBroken);
+        }
+    };
+    bar.finish_and_clear();
+    counts.findings.iter().try_for_each(|finding| print(&format!("{finding}\n")))?;
+    counts.kinds.iter().try_for_each(|(kind, count)| print(&format!("{count:9}  {kind}\n")))?;
+    counts.answers.iter().try_for_each(|(what, count)| print(&format!("{count:9}    {what}\n")))?;
+    if !counts.controls.is_empty() {
+        let latest = counts.controls.values().max().copied().unwrap_or_default();
+        let planted = counts.controls.len();
+        print(&format!(
+            "{planted} planted bugs of the engine's readers told apart, the last by case {latest}\n"
+        ))?;
+    }
+    print(&format!(
+        "{}\n{} inputs from {} of seed {}: agreed {}, disagreed {}, undecided {}, panics {}; {:.1} s\n",
+        if counts.is_pass() { "PASS" } else { "FAIL" },
+        counts.cases,
+        settings.first,
+        counts.seed,
+        counts.agreed,
+        counts.disagreed,
+        counts.undecided,
+        counts.panics,
+        counts.seconds
+    ))?;
+    print_json(args.json, &serde_json::to_value(&counts)?)?;
+    Ok(match counts.cases {
+        0 => Exit::NotMeasured,
+        _ if counts.is_pass() => Exit::Pass,
+        _ => Exit::Finding,
     })
 }
 

@@ -4,7 +4,7 @@
 //! it into what a crash keeps or loses as a whole, [`profile`] says which of those keep order, [`doubt`]
 //! walks a trace and says what is durable and what is in doubt, [`state`] builds and hashes one crash
 //! state, [`choices`] lists which to try, [`explore`] tries them, [`replay`] tries one again by its name,
-//! [`minimise`] makes a finding small, [`pool`] does all that on every core, [`counts`] adds it up.
+//! [`minimise`] makes a finding small, [`method`] says what weaker methods would have tried, [`pool`] does all that on every core, [`counts`] adds it up.
 //!
 //! Nothing here knows a store: a [`subject`] recovers and judges.
 
@@ -14,6 +14,7 @@ pub mod counts;
 pub mod doubt;
 pub mod explore;
 pub mod image;
+pub mod method;
 pub mod micro;
 pub mod minimise;
 pub mod pool;

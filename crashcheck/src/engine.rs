@@ -4,7 +4,9 @@
 //! [`generate`] which sequences are run, [`execute`] (with [`observe`] and the errors of `faults`) runs
 //! one on the real engine, [`subject`] recovers a crash state of it, [`judge`] asks every property, and
 //! [`campaign`] does that for a budget and signs a [`certificate`]. [`planted`] and [`mutants`] show that
-//! all of it finds bugs; [`flip`] damages bits; [`kill`] kills a real process on a real directory.
+//! all of it finds bugs; [`replicas`] damages several stores that heal each other; [`media`] and [`flip`]
+//! damage what [`truth`] still proves; [`kill`] kills a real process on a real directory; [`reader`] asks a
+//! second reader of the format about the same bytes; [`spec`] writes traces for the specification.
 
 pub mod campaign;
 pub mod certificate;
@@ -20,9 +22,13 @@ pub mod mutants;
 pub mod observe;
 pub mod oracle;
 pub mod planted;
+pub mod reader;
+pub mod replicas;
 pub mod scoreboard;
+pub mod spec;
 pub mod step;
 pub mod subject;
+pub mod truth;
 
 use std::cell::Cell;
 use std::sync::Once;

@@ -86,6 +86,28 @@ fn five_kills() {
 }
 
 #[test]
+fn a_scoreboard_goes_on_where_its_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("progress");
+    let row = ["engine", "--scoreboard", "--row", "hostile", "--json", "--progress", file.to_str().unwrap()];
+    let whole = last_line(&check(&row[..5], 0))["rows"][0].clone();
+    let none = last_line(&check(&[&row[..], &["--seconds", "0"]].concat(), 4));
+    assert_eq!(none["rows"][0]["cases"], 0);
+    let mut earlier = 0;
+    loop {
+        let piece = last_line(&check(&[&row[..], &["--seconds", "1"]].concat(), 0))["rows"][0].clone();
+        let cases = piece["cases"].as_u64().unwrap();
+        assert!(cases > earlier, "nothing was tried in a second: {piece}");
+        earlier = cases;
+        if piece["finished"] == true {
+            assert_eq!((&piece["cases"], &piece["next"]), (&whole["cases"], &whole["next"]));
+            break;
+        }
+    }
+    check(&["engine", "--scoreboard", "full", "--progress", file.to_str().unwrap()], 2);
+}
+
+#[test]
 fn a_directory_in_use_is_a_usage_error() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();

@@ -12,6 +12,7 @@ use crashcheck::engine::generate::{Plan, Sequence};
 use crashcheck::engine::media::{FileDamage, Known, Outcome, damaged_files, flip};
 use crashcheck::engine::mutants::{HINTS, hunt};
 use crashcheck::engine::planted::{PlantedVfs, with};
+use crashcheck::engine::replicas::{self, Settings};
 use crashcheck::engine::step::{self, Kind};
 use crashcheck::engine::subject::EngineSubject;
 use seawall::planted::Bug;
@@ -90,6 +91,19 @@ fn what_once_failed_passes() {
         let failure = first_failure::<MemVfs>(&sequence, &bounds);
         assert!(failure.is_none(), "{text}: {wrong}: {failure:?}");
     }
+    for (text, wrong) in [
+        ("vote.0@0.0.16.k2", "a verification called a frame damaged whose first copy a crash had lost"),
+        (
+            "vote.0@0.0.16.k3/8.k8/1.k1/8.kf",
+            "a verification missed the records that a later recovery had carried on",
+        ),
+    ] {
+        let (sequence, id) = parse_replay(text).unwrap();
+        let run = execute::<MemVfs>(&sequence);
+        let bounds = Bounds::default();
+        let found = replay(&EngineSubject::<MemVfs>::default(), &run, &bounds, &id.unwrap()).unwrap();
+        assert!(found.violations.is_empty(), "{text}: {wrong}: {:?}", found.violations);
+    }
 }
 
 /// Two media faults at once: the newest segment and the file that says how far the log had come.
@@ -145,4 +159,16 @@ fn damage_is_judged() {
     let mut shorter = execute::<MemVfs>(&Sequence::of(step::parse("batch.0").unwrap())).image;
     shorter.files.retain(|_, c| c.len > 0);
     assert!(matches!(other.probe::<MemVfs>(shorter), Outcome::Silent(_)));
+}
+
+/// Two replicas in every combination of damaged copies heal what one of them has.
+#[test]
+fn replicas_heal_each_other() {
+    let settings = Settings { replicas: 2, first: 0, cases: 256, seed: 1, jobs: 2, limit: None };
+    let counts = replicas::run::<MemVfs>(&settings, |_| {});
+    assert_eq!(counts.findings, Vec::<String>::new());
+    // Of the four states of an entry's two copies, all but one leave a whole copy.
+    assert_eq!((counts.cases, counts.healed, counts.unavailable), (256, 81, 175));
+    let part = replicas::run::<MemVfs>(&Settings { first: 200, ..settings }, |_| {});
+    assert_eq!((part.cases, part.next), (56, 256), "a sample goes on where another ended");
 }

@@ -5,6 +5,7 @@
 
 /// CRC-32 (IEEE) of `bytes`, begun at `seed`.
 #[must_use]
+#[inline]
 pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(bytes);
@@ -14,6 +15,7 @@ pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
 /// Mixes a number into a running value. The finalizer of SplitMix64 (Steele, Lea and Flood,
 /// OOPSLA 2014): every input bit reaches every output bit, and no input is lost.
 #[must_use]
+#[inline]
 pub fn mix(value: u64, number: u64) -> u64 {
     let mut z = value.rotate_left(29) ^ number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,6 +34,7 @@ pub fn salt(store: [u8; 16], segment: u64, epoch: u64) -> u64 {
 
 /// The low half of a number, as a CRC's seed.
 #[must_use]
+#[inline]
 pub fn seed(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }

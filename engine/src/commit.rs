@@ -5,185 +5,58 @@
 //! was opened before the writes it covers (L9). (C3) A batch is acknowledged when its own sync and
 //! those of all earlier ones returned success. (C4) The first failed write or sync poisons: what is
 //! not acknowledged is Unknown, what was never written NotDurable, and this handle never says
-//! Durable again. (C5) Every callback is called once, in position order, under no lock. I do not
-//! know what a record means.
+//! Durable again. (C5) Every callback is called once, in position order, under no lock. (C6) The first
+//! caller that waits for a frame leads it: it writes and syncs it; the others sleep until it is settled,
+//! and all wake by one call. I do not know what a record means.
 //!
 //! Lock order: front, then log.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::frame::FrameKind;
-use crate::log::Log;
-use crate::options::{Driver, Options, RESERVED_SEGMENTS};
+use crate::log::{Log, Outlook};
+use crate::options::{Driver, Options};
 use crate::planted::Bug;
-use crate::record::Record;
-use crate::report::Lost;
+use crate::record::{Kind, Record};
 use crate::snapshot::usage::ChunkUse;
-use crate::snapshot::{self, collect};
-use crate::state::Groups;
-use crate::types::{Entry, GroupId, Outcome, Position, SegmentId};
+use crate::types::{Outcome, Position, SegmentId};
 use crate::vfs::{File, Vfs};
 
+mod front;
+mod upkeep;
+
+pub(crate) use front::Front;
+use front::{Flight, Forming, Gate};
+
 type Callback = Box<dyn FnOnce(Outcome) + Send>;
-type Delivery = (mpsc::Sender<(Callback, Outcome)>, JoinHandle<()>);
+type Ready = Vec<(Callback, Outcome)>;
+type Delivery = (mpsc::Sender<Ready>, JoinHandle<()>);
 
-/// A batch that waits to be written.
-pub(crate) struct Queued {
-    pub(crate) last: Position,
-    pub(crate) records: Vec<Record>,
-    /// An upper bound of the bytes that it takes in a frame.
-    pub(crate) bound: u64,
-    pub(crate) control: bool,
-}
-
-/// A frame that was written and is not acknowledged.
-struct Flight {
+/// A frame that is to be written now.
+struct Taken {
     last: Position,
-    span: u64,
-    synced: bool,
-    /// The host holds it, and may never sync it.
-    by_host: bool,
-}
-
-/// What is in flight, for admission.
-#[derive(Default)]
-pub(crate) struct Load {
-    pub(crate) bytes: u64,
-    pub(crate) entries: u64,
-    pub(crate) groups: BTreeMap<GroupId, u64>,
-}
-
-/// The submitted state: what callers see at once.
-pub(crate) struct Front {
-    pub(crate) groups: Groups,
-    /// Entries that are not durable yet, by group, ascending.
-    pub(crate) pending: BTreeMap<GroupId, VecDeque<(Position, Entry)>>,
-    pub(crate) queue: VecDeque<Queued>,
-    pub(crate) submitted: Position,
-    /// Positions up to here may have reached the kernel.
-    pub(crate) written: Position,
-    pub(crate) durable: Position,
-    flights: VecDeque<Flight>,
-    writing: bool,
-    pub(crate) poison: Option<String>,
-    pub(crate) closed: bool,
-    callbacks: BTreeMap<Position, Vec<Callback>>,
-    pub(crate) load: Load,
-    loads: VecDeque<(Position, GroupId, u64, u64)>,
-    /// Something waits for durability that no caller waits for.
-    unattended: bool,
-    /// The reserve is to be filled.
-    upkeep: bool,
-    /// What groups lack of what was acknowledged.
-    pub(crate) blocked: Vec<Lost>,
-}
-
-impl Front {
-    pub(crate) fn new(groups: Groups, position: Position) -> Self {
-        Self {
-            groups,
-            pending: BTreeMap::new(),
-            queue: VecDeque::new(),
-            submitted: position,
-            written: position,
-            durable: position,
-            flights: VecDeque::new(),
-            writing: false,
-            poison: None,
-            closed: false,
-            callbacks: BTreeMap::new(),
-            load: Load::default(),
-            loads: VecDeque::new(),
-            unattended: false,
-            upkeep: false,
-            blocked: Vec::new(),
-        }
-    }
-
-    /// What became of the stream up to a position, if it is settled.
-    pub(crate) fn outcome(&self, position: Position) -> Option<Outcome> {
-        if position <= self.durable {
-            Some(Outcome::Durable)
-        } else if self.poison.is_none() && !self.closed {
-            None
-        } else if position > self.written {
-            Some(Outcome::NotDurable)
-        } else if self.poison.is_some() || self.flights.is_empty() {
-            Some(Outcome::Unknown)
-        } else {
-            None
-        }
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.flights.len()
-    }
-
-    /// Counts what a batch adds, until it is settled.
-    pub(crate) fn carry(&mut self, last: Position, group: GroupId, bytes: u64, entries: u64) {
-        self.load.bytes += bytes;
-        self.load.entries += entries;
-        *self.load.groups.entry(group).or_default() += bytes;
-        self.loads.push_back((last, group, bytes, entries));
-    }
-
-    fn settle_loads(&mut self) {
-        while self.loads.front().is_some_and(|(last, ..)| *last <= self.durable) {
-            let (_, group, bytes, entries) = self.loads.pop_front().expect("just seen");
-            self.load.bytes -= bytes;
-            self.load.entries -= entries;
-            // A batch without payload has no share, and may outlast those that have one.
-            if let Some(share) = self.load.groups.get_mut(&group) {
-                *share -= bytes;
-                if *share == 0 {
-                    self.load.groups.remove(&group);
-                }
-            }
-        }
-        self.pending.retain(|_, entries| {
-            while entries.front().is_some_and(|(position, _)| *position <= self.durable) {
-                entries.pop_front();
-            }
-            !entries.is_empty()
-        });
-    }
-
-    /// Takes the callbacks that are settled, in position order.
-    fn take_callbacks(&mut self) -> Vec<(Callback, Outcome)> {
-        let mut ready = Vec::new();
-        while let Some(first) = self.callbacks.first_entry() {
-            let position = *first.key();
-            let callbacks =
-                if self.outcome(position).is_some() { self.callbacks.remove(&position) } else { None };
-            let Some(callbacks) = callbacks else { break };
-            let outcome = self.outcome(position).expect("just asked");
-            ready.extend(callbacks.into_iter().map(|c| (c, outcome)));
-        }
-        ready
-    }
-
-    pub(crate) fn poison(&mut self, cause: &str) {
-        if self.poison.is_none() {
-            tracing::error!(cause, "poisoned");
-            metrics::counter!("seawall_poisoned").increment(1);
-            self.poison = Some(cause.to_owned());
-        }
-    }
+    mark: Position,
+    control: bool,
+    records: Vec<Record>,
 }
 
 /// Everything that handles, tickets and threads share.
 pub(crate) struct Shared<V: Vfs> {
     pub(crate) front: Mutex<Front>,
-    pub(crate) changed: Condvar,
+    /// For threads that wait for room or a turn, and the driver.
+    changed: Condvar,
+    work: Condvar,
     pub(crate) log: Mutex<Log<V>>,
     pub(crate) options: Options,
     /// The largest frame that entries may ask for.
     pub(crate) frame_limit: u64,
     pub(crate) snapshots: Arc<Mutex<ChunkUse>>,
     threads: Mutex<Threads>,
+    /// Held by who prepares segments.
+    preparing: Mutex<()>,
     /// Holds the lock of the store, until the handle goes.
     identity: Mutex<Option<V::File>>,
 }
@@ -206,11 +79,13 @@ impl<V: Vfs> Shared<V> {
         Self {
             front: Mutex::new(front),
             changed: Condvar::new(),
+            work: Condvar::new(),
             log: Mutex::new(log),
             options,
             frame_limit,
             snapshots: Arc::new(Mutex::new(snapshots)),
             threads: Mutex::default(),
+            preparing: Mutex::default(),
             identity: Mutex::new(Some(identity)),
         }
     }
@@ -221,33 +96,6 @@ impl<V: Vfs> Shared<V> {
 
     pub(crate) fn log(&self) -> MutexGuard<'_, Log<V>> {
         self.log.lock().expect("no panic under the lock")
-    }
-
-    /// Recycles what is dead and durable, drops retired snapshots, then fills the reserve.
-    pub(crate) fn maintain(&self) -> Result<()> {
-        if let Some(cause) = &self.front().poison {
-            return Err(Error::Poisoned { cause: cause.clone() });
-        }
-        let filled = self.reclaim().and_then(|()| {
-            let mut log = self.log();
-            while log.spares.len() < RESERVED_SEGMENTS {
-                log.add_spare()?;
-            }
-            Ok(())
-        });
-        filled.inspect_err(|e| self.poison_on(e))
-    }
-
-    /// Recycles what is dead and durable, and drops retired snapshots.
-    pub(crate) fn reclaim(&self) -> Result<()> {
-        let durable = self.front().durable;
-        let mut log = self.log();
-        log.recycle(durable)?;
-        while let Some((_, digest)) = log.retired.first().filter(|(at, _)| *at <= durable).copied() {
-            log.retired.remove(0);
-            collect::retire(&log.vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
-        }
-        Ok(())
     }
 
     /// Poisons if the error may come from a sync: only a full disk and a refusal say nothing about
@@ -261,71 +109,118 @@ impl<V: Vfs> Shared<V> {
     pub(crate) fn poison(&self, cause: &str) {
         let mut front = self.front();
         front.poison(cause);
-        self.changed.notify_all();
-        self.deliver(&mut front);
+        self.announce(front);
+    }
+
+    /// Takes the batch that was examined into the queue.
+    pub(crate) fn accept(&self, front: &mut Front) {
+        front.accept(self.frame_limit);
+        if front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, false) {
+            self.notify(front);
+        }
+    }
+
+    /// Tells all who wait for what is settled now.
+    fn announce(&self, mut front: MutexGuard<'_, Front>) {
+        let gates = front.take_gates();
+        self.notify(&front);
+        let ready = self.deliver(&mut front);
+        drop(front);
+        for (gate, outcome) in gates {
+            gate.open(outcome);
+        }
+        ready.into_iter().for_each(|(callback, outcome)| call(callback, outcome));
+    }
+
+    /// Wakes the threads that wait for a change.
+    fn notify(&self, front: &Front) {
+        if front.paused > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a change, or for as long as `most`.
+    pub(crate) fn pause<'a>(
+        &self,
+        mut front: MutexGuard<'a, Front>,
+        most: Option<Duration>,
+    ) -> MutexGuard<'a, Front> {
+        front.paused += 1;
+        let mut front = match most {
+            None => self.changed.wait(front).expect("no panic under the lock"),
+            Some(most) => self.changed.wait_timeout(front, most).expect("no panic under the lock").0,
+        };
+        front.paused -= 1;
+        front
     }
 
     /// Writes what is queued as one frame. `None` if nothing is queued, or as many flushes as are
     /// allowed are under way.
-    pub(crate) fn begin(self: &Arc<Self>, by_host: bool) -> Result<Option<Flush<V>>> {
+    pub(crate) fn begin(self: &Arc<Self>) -> Result<Option<Flush<V>>> {
         let mut front = self.front();
         if let Some(cause) = &front.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
-        let Some(batches) = self.take_batches(&mut front) else { return Ok(None) };
-        let last = batches.last().expect("at least one").last;
-        let mark = match batches.first() {
-            Some(first) if V::planted(Bug::MarkIsWritten) => {
-                Position(first.last.0 - first.records.len() as u64)
-            }
-            _ => front.durable,
-        };
-        front.written = last;
-        front.writing = true;
+        let Some(taken) = self.take(&mut front, true) else { return Ok(None) };
         drop(front);
-
-        let control = batches.iter().all(|b| b.control);
-        let records: Vec<Record> = batches.into_iter().flat_map(|b| b.records).collect();
-        let result = self.write_frame(&records, mark, control);
-        let mut front = self.front();
-        front.writing = false;
-        self.changed.notify_all();
-        match result {
-            Ok((file, segment, span)) => {
-                front.flights.push_back(Flight { last, span, synced: false, by_host });
-                Ok(Some(Flush { shared: self.clone(), file, segment, last, done: false }))
-            }
-            Err(e) => {
-                front.poison(&e.to_string());
-                self.deliver(&mut front);
-                Err(Error::Poisoned { cause: e.to_string() })
-            }
-        }
+        self.write(taken)
     }
 
-    /// Takes whole batches from the queue, up to a frame's size, if somebody may write now.
-    fn take_batches(&self, front: &mut Front) -> Option<Vec<Queued>> {
-        let busy = front.flights.len() >= self.options.max_syncs_in_flight as usize;
-        if front.writing || busy || front.queue.is_empty() {
+    /// Takes the first frame of the queue, if somebody may write now.
+    fn take(&self, front: &mut Front, by_host: bool) -> Option<Taken> {
+        if !front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, by_host) {
             return None;
         }
-        // What is written above the mark must fit a fresh segment, should a recovery write it again.
-        let above: u64 = front.flights.iter().map(|f| f.span).sum();
-        let mut batches = Vec::new();
-        let mut bound = 0;
-        while let Some(next) = front.queue.front() {
-            let fits = batches.is_empty() || bound + next.bound <= self.frame_limit;
-            let alone = batches.is_empty() && front.flights.is_empty();
-            if !fits || (!alone && above + 2 * (bound + next.bound) > 2 * self.frame_limit) {
-                break;
-            }
-            bound += next.bound;
-            batches.extend(front.queue.pop_front());
-        }
+        let Forming { last, records, bound, control, gate } = front.queue.pop_front()?;
         if front.queue.is_empty() {
             front.unattended = false;
         }
-        (!batches.is_empty()).then_some(batches)
+        let mark = if V::planted(Bug::MarkIsWritten) { front.written } else { front.durable };
+        front.written = last;
+        front.writing = true;
+        gate.lead();
+        front.flights.push_back(Flight {
+            last,
+            bound,
+            span: 0,
+            synced: false,
+            by_host,
+            records: Vec::new(),
+            gate,
+        });
+        Some(Taken { last, mark, control, records })
+    }
+
+    fn write(self: &Arc<Self>, taken: Taken) -> Result<Option<Flush<V>>> {
+        let Taken { last, mark, control, records } = taken;
+        let result = self.write_frame(&records, mark, control);
+        let mut front = self.front();
+        front.writing = false;
+        let (file, segment, span) = match result {
+            Ok((file, span, outlook)) => {
+                front.outlook = Some(outlook);
+                self.look_ahead(&mut front, &outlook);
+                (file, outlook.segment, span)
+            }
+            Err(e) => {
+                if V::planted(Bug::WrittenTakenBack) {
+                    front.written = front.durable;
+                }
+                front.poison(&e.to_string());
+                self.announce(front);
+                return Err(Error::Poisoned { cause: e.to_string() });
+            }
+        };
+        let early = acked_early::<V>(&records);
+        let flight = front.flights.back_mut().expect("it stays until it is acknowledged");
+        (flight.span, flight.records) = (span, records);
+        self.notify(&front);
+        drop(front);
+        if early {
+            self.complete(last, Ok(()))?;
+            return Ok(None);
+        }
+        Ok(Some(Flush(Some(Written { shared: self.clone(), file, segment, last }))))
     }
 
     fn write_frame(
@@ -333,27 +228,29 @@ impl<V: Vfs> Shared<V> {
         records: &[Record],
         mark: Position,
         control: bool,
-    ) -> Result<(Arc<V::File>, SegmentId, u64)> {
+    ) -> Result<(Arc<V::File>, u64, Outlook)> {
         let mut log = self.log();
         let mut encoded = log.encode(records, FrameKind::Batch, mark);
         let before = log.active.reader.clone();
-        if !log.has_room(&encoded) {
+        if !log.has_room(&encoded, records) {
             log.rotate(control)?;
             encoded = log.encode(records, FrameKind::Batch, mark);
-            assert!(log.has_room(&encoded), "a batch that was let through fits a fresh segment");
+            assert!(log.has_room(&encoded, records), "a batch that was let through fits a fresh segment");
         }
         let file = log.description()?;
         let span = u64::from(encoded.header.span());
-        log.put(encoded, records, &file).map_err(Error::io("write", &log.active.reader.path))?;
+        if let Err(e) = log.put(encoded, records, &file) {
+            return Err(Error::io("write", &log.active.reader.path)(e));
+        }
         metrics::histogram!("seawall_frame_bytes").record(span as f64);
         if V::planted(Bug::SyncWrongFile) && before.path != log.active.reader.path {
             before.file.sync_data().map_err(Error::io("sync", &before.path))?;
-            let last = log.position;
+            let (last, outlook) = (log.position, log.outlook());
             drop(log);
             self.front().durable = last;
-            return Ok((file, SegmentId(0), span));
+            return Ok((file, span, Outlook { segment: SegmentId(0), ..outlook }));
         }
-        Ok((file, log.active.header.segment, span))
+        Ok((file, span, log.outlook()))
     }
 
     /// Records that a flush was synced, and acknowledges what has no earlier one before it.
@@ -377,21 +274,17 @@ impl<V: Vfs> Shared<V> {
             if V::planted(Bug::AckOutOfOrder) {
                 front.durable = front.durable.max(last);
             }
-            while front.flights.front().is_some_and(|f| f.synced) {
-                let flight = front.flights.pop_front().expect("just seen");
-                front.durable = front.durable.max(flight.last);
-            }
             if V::planted(Bug::AckLateWriter) {
                 front.durable = front.written;
             }
-            front.settle_loads();
+            let marked = front.durable <= front.marked;
+            front.advance();
+            if marked && self.options.mark_when_idle.is_some() {
+                self.work.notify_one();
+            }
         }
-        self.changed.notify_all();
         let poison = front.poison.clone();
-        self.deliver(&mut front);
-        let inline = self.take_inline(&mut front);
-        drop(front);
-        inline.into_iter().for_each(|(callback, outcome)| self.call(callback, outcome));
+        self.announce(front);
         poison.map_or(Ok(()), |cause| Err(Error::Poisoned { cause }))
     }
 
@@ -406,135 +299,110 @@ impl<V: Vfs> Shared<V> {
     /// Waits until the stream is settled up to a position, committing it on this thread if nobody
     /// else does.
     pub(crate) fn wait(self: &Arc<Self>, position: Position) -> Outcome {
-        loop {
-            if let Some(outcome) = self.front().outcome(position) {
-                return outcome;
-            }
-            match self.begin(false) {
-                Ok(Some(flush)) => drop(flush.sync().acknowledge()),
-                Err(_) => {}
-                Ok(None) => {
-                    let front = self.front();
-                    let idle = front.queue.is_empty() || front.writing || !front.flights.is_empty();
-                    if front.outcome(position).is_none() && idle {
-                        drop(self.changed.wait(front).expect("no panic under the lock"));
-                    }
-                }
-            }
+        let front = self.front();
+        let Some(gate) = front.gate(position) else {
+            return front.outcome(position).expect("what has no gate is settled");
+        };
+        drop(front);
+        self.follow(&gate, position)
+    }
+
+    /// Waits for a frame; whoever is the first to wait for it writes it.
+    fn follow(self: &Arc<Self>, gate: &Gate, position: Position) -> Outcome {
+        if gate.outcome().is_none() && gate.lead() {
+            drop(self.lead(self.front(), position));
         }
+        gate.wait()
+    }
+
+    /// Writes and syncs frames until the one with this position was taken.
+    fn lead<'a>(
+        self: &'a Arc<Self>,
+        mut front: MutexGuard<'a, Front>,
+        position: Position,
+    ) -> MutexGuard<'a, Front> {
+        while position > front.written && front.outcome(position).is_none() {
+            let Some(taken) = self.take(&mut front, false) else {
+                front = self.pause(front, None);
+                continue;
+            };
+            drop(front);
+            if let Ok(Some(flush)) = self.write(taken) {
+                // An error has poisoned the store: everybody is told by outcomes.
+                drop(flush.sync().acknowledge());
+            }
+            front = self.front();
+        }
+        front
     }
 
     /// Calls back when the stream is settled up to a position.
-    pub(crate) fn on_durable(self: &Arc<Self>, position: Position, callback: Callback) {
+    pub(crate) fn on_durable(&self, position: Position, callback: Callback) {
         let mut front = self.front();
-        front.callbacks.entry(position).or_default().push(callback);
-        self.deliver(&mut front);
-        let inline = self.take_inline(&mut front);
-        drop(front);
-        inline.into_iter().for_each(|(callback, outcome)| self.call(callback, outcome));
-        self.attend();
+        front.call_back(position, callback);
+        self.attend_to(&mut front);
+        if front.outcome(position).is_some() {
+            self.announce(front);
+        }
     }
 
     /// Sees to it that what is queued becomes durable although nobody waits.
-    pub(crate) fn attend(self: &Arc<Self>) {
-        if self.options.driver == Driver::Caller {
-            return;
-        }
-        let mut front = self.front();
-        if front.closed || front.queue.is_empty() {
-            return;
-        }
-        front.unattended = true;
-        drop(front);
-        self.start_driver();
+    pub(crate) fn attend(&self) {
+        self.attend_to(&mut self.front());
     }
 
-    /// Fills the reserve in the background, if there is one.
-    pub(crate) fn attend_reserve(self: &Arc<Self>) {
-        if self.options.driver == Driver::Threads {
-            self.front().upkeep = true;
-            self.start_driver();
+    fn attend_to(&self, front: &mut Front) {
+        let led = front.queue.back().is_none_or(|forming| forming.gate.is_led());
+        let idle = led || front.closed || front.unattended;
+        if self.options.driver == Driver::Threads && !idle {
+            front.unattended = true;
+            self.work.notify_one();
         }
     }
 
-    fn start_driver(self: &Arc<Self>) {
-        let mut threads = self.threads.lock().expect("no panic under the lock");
-        if threads.driver.is_none() {
-            let shared = self.clone();
-            let spawned =
-                std::thread::Builder::new().name("seawall-driver".into()).spawn(move || shared.drive());
-            threads.driver = spawned.inspect_err(|e| tracing::error!(%e, "no driver thread")).ok();
-        }
-        self.changed.notify_all();
+    fn start_driver(self: &Arc<Self>) -> std::io::Result<()> {
+        let shared = self.clone();
+        let driver = std::thread::Builder::new().name("seawall-driver".into());
+        let driver = driver.spawn(move || shared.drive())?;
+        self.threads.lock().expect("no panic under the lock").driver = Some(driver);
+        Ok(())
     }
 
-    fn drive(self: Arc<Self>) {
-        let mut front = self.front();
-        while !front.closed {
-            let alive = front.poison.is_none();
-            if alive && front.unattended {
-                let last = front.submitted;
-                drop(front);
-                self.wait(last);
-                front = self.front();
-            } else if alive && front.upkeep {
-                front.upkeep = false;
-                drop(front);
-                if let Err(e) = self.maintain() {
-                    tracing::warn!(%e, "the reserve is not full");
-                }
-                front = self.front();
-            } else {
-                front = self.changed.wait(front).expect("no panic under the lock");
-            }
-        }
-    }
-
-    /// Hands settled callbacks to the delivery thread. The front's lock keeps their order.
-    fn deliver(&self, front: &mut Front) {
-        if self.options.driver == Driver::Caller {
-            return;
-        }
+    /// Hands settled callbacks to the delivery thread; the front's lock keeps their order. Without
+    /// background threads the caller gets them, to call them under no lock.
+    fn deliver(&self, front: &mut Front) -> Ready {
         let ready = front.take_callbacks();
-        if ready.is_empty() {
-            return;
+        if self.options.driver == Driver::Caller || ready.is_empty() {
+            return ready;
         }
         let mut threads = self.threads.lock().expect("no panic under the lock");
         let (sender, _) = threads.delivery.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel::<(Callback, Outcome)>();
-            let run =
-                move || receiver.into_iter().for_each(|(callback, outcome)| call_caught(callback, outcome));
+            let (sender, receiver) = mpsc::channel::<Ready>();
+            let run = move || {
+                receiver.into_iter().flatten().for_each(|(callback, outcome)| call(callback, outcome));
+            };
             let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run);
             (sender, thread.expect("a thread can be started"))
         });
-        for pair in ready {
-            sender.send(pair).expect("the delivery thread outlives its sender");
-        }
-    }
-
-    /// With no background threads, the caller delivers.
-    fn take_inline(&self, front: &mut Front) -> Vec<(Callback, Outcome)> {
-        if self.options.driver == Driver::Caller { front.take_callbacks() } else { Vec::new() }
-    }
-
-    fn call(&self, callback: Callback, outcome: Outcome) {
-        call_caught(callback, outcome);
+        sender.send(ready).expect("the delivery thread outlives its sender");
+        Vec::new()
     }
 
     /// Answers everything that is outstanding and ends the threads.
     pub(crate) fn shut(self: &Arc<Self>) {
         let mut front = self.front();
         front.closed = true;
-        front.queue.clear();
-        self.changed.notify_all();
+        self.work.notify_all();
+        self.announce(front);
+        front = self.front();
         while front.writing || (front.poison.is_none() && front.flights.iter().any(|f| !f.by_host)) {
-            front = self.changed.wait(front).expect("no panic under the lock");
+            front = self.pause(front, None);
         }
-        front.flights.clear();
-        self.deliver(&mut front);
-        let inline = self.take_inline(&mut front);
-        drop(front);
-        inline.into_iter().for_each(|(callback, outcome)| self.call(callback, outcome));
+        let held = std::mem::take(&mut front.flights);
+        for flight in held.iter().filter(|flight| flight.gate.outcome().is_none()) {
+            flight.gate.open(front.outcome(flight.last).expect("the store is closed"));
+        }
+        self.announce(front);
         let Threads { driver, delivery } =
             std::mem::take(&mut *self.threads.lock().expect("no panic under the lock"));
         let delivery = delivery.map(|(sender, thread)| {
@@ -550,7 +418,14 @@ impl<V: Vfs> Shared<V> {
     }
 }
 
-fn call_caught(callback: Callback, outcome: Outcome) {
+/// Whether a planted bug acknowledges these records as they are written.
+fn acked_early<V: Vfs>(records: &[Record]) -> bool {
+    let only = |kind| records.iter().all(|r| r.name.kind == kind);
+    (V::planted(Bug::TruncateAckedEarly) && only(Kind::Truncate))
+        || (V::planted(Bug::VoteAckedEarly) && only(Kind::Vote))
+}
+
+fn call(callback: Callback, outcome: Outcome) {
     let run = std::panic::AssertUnwindSafe(|| callback(outcome));
     if std::panic::catch_unwind(run).is_err() {
         tracing::error!("a callback panicked");
@@ -558,73 +433,68 @@ fn call_caught(callback: Callback, outcome: Outcome) {
     }
 }
 
-/// A frame that was written and must be synced.
-#[must_use = "what it wrote is not durable until it is synced and acknowledged"]
-pub struct Flush<V: Vfs> {
+/// A frame that was written.
+struct Written<V: Vfs> {
     shared: Arc<Shared<V>>,
     file: Arc<V::File>,
     segment: SegmentId,
     last: Position,
-    done: bool,
 }
+
+/// A frame that was written and must be synced.
+#[must_use = "what it wrote is not durable until it is synced and acknowledged"]
+pub struct Flush<V: Vfs>(Option<Written<V>>);
 
 impl<V: Vfs> Flush<V> {
     /// Makes the frame durable. Several flushes may be synced at once, in any order.
     pub fn sync(mut self) -> Synced<V> {
-        self.done = true;
+        let mut written = self.0.take().expect("taken once");
         if V::planted(Bug::AckBeforeSync) {
-            drop(self.shared.complete(self.last, Ok(())));
+            drop(written.shared.complete(written.last, Ok(())));
         }
         let begun = std::time::Instant::now();
-        let mut result = if V::planted(Bug::AckWithoutSync) { Ok(()) } else { self.file.sync_data() };
+        if V::planted(Bug::DescriptionTooLate)
+            && let Ok(late) = written.shared.log().fresh_description()
+        {
+            written.file = late;
+        }
+        let mut result = if V::planted(Bug::AckWithoutSync) { Ok(()) } else { written.file.sync_data() };
         if result.is_err() && V::planted(Bug::SyncRetried) {
-            result = self.file.sync_data();
+            result = written.file.sync_data();
         }
         metrics::histogram!("seawall_sync_seconds").record(begun.elapsed());
-        Synced {
-            shared: self.shared.clone(),
-            file: self.file.clone(),
-            segment: self.segment,
-            last: self.last,
-            result: Some(result),
-        }
+        Synced(Some((written, result)))
     }
 }
 
 impl<V: Vfs> Drop for Flush<V> {
     fn drop(&mut self) {
-        if !self.done {
+        if let Some(written) = self.0.take() {
             let abandoned = std::io::Error::other("a flush was dropped before its sync");
-            drop(self.shared.complete(self.last, Err(abandoned)));
+            drop(written.shared.complete(written.last, Err(abandoned)));
         }
     }
 }
 
 /// A frame whose sync has returned.
 #[must_use = "nobody is told until it is acknowledged"]
-pub struct Synced<V: Vfs> {
-    shared: Arc<Shared<V>>,
-    file: Arc<V::File>,
-    segment: SegmentId,
-    last: Position,
-    result: Option<std::io::Result<()>>,
-}
+pub struct Synced<V: Vfs>(Option<(Written<V>, std::io::Result<()>)>);
 
 impl<V: Vfs> Synced<V> {
     /// Acknowledges it, and all that only waited for it; an error poisons the store.
     pub fn acknowledge(mut self) -> Result<()> {
-        let result = self.result.take().expect("taken once");
+        let (Written { shared, file, segment, last }, result) = self.0.take().expect("taken once");
         if result.is_ok() {
-            self.shared.give_back(self.file.clone(), self.segment);
+            shared.give_back(file, segment);
         }
-        self.shared.complete(self.last, result)
+        shared.complete(last, result)
     }
 }
 
 impl<V: Vfs> Drop for Synced<V> {
     fn drop(&mut self) {
-        if let Some(result) = self.result.take() {
-            drop(self.shared.complete(self.last, result));
+        if let Some((written, result)) = self.0.take() {
+            drop(written.shared.complete(written.last, result));
         }
     }
 }
@@ -634,12 +504,14 @@ impl<V: Vfs> Drop for Synced<V> {
 pub struct Ticket<V: Vfs> {
     shared: Arc<Shared<V>>,
     position: Position,
-    attended: bool,
+    /// `None` if it was settled from the start, or is attended.
+    gate: Option<Arc<Gate>>,
 }
 
 impl<V: Vfs> Ticket<V> {
-    pub(crate) fn new(shared: Arc<Shared<V>>, position: Position) -> Self {
-        Self { shared, position, attended: false }
+    /// For what was submitted last.
+    pub(crate) fn new(shared: Arc<Shared<V>>, front: &Front) -> Self {
+        Self { shared, position: front.submitted, gate: front.gate(front.submitted) }
     }
 
     /// The last position that must be durable for this batch to be.
@@ -657,20 +529,23 @@ impl<V: Vfs> Ticket<V> {
     /// Waits for the outcome. A lone caller writes and syncs on its own thread.
     #[must_use]
     pub fn wait(&self) -> Outcome {
-        self.shared.wait(self.position)
+        match &self.gate {
+            Some(gate) => self.shared.follow(gate, self.position),
+            None => self.shared.wait(self.position),
+        }
     }
 
     /// Calls back once with the outcome: on the delivery thread, in position order, under no lock.
     /// A panic in the callback is caught and counted.
     pub fn on_durable(mut self, callback: impl FnOnce(Outcome) + Send + 'static) {
-        self.attended = true;
+        self.gate = None;
         self.shared.on_durable(self.position, Box::new(callback));
     }
 }
 
 impl<V: Vfs> Drop for Ticket<V> {
     fn drop(&mut self) {
-        if !self.attended && self.outcome().is_none() {
+        if self.gate.take().is_some_and(|gate| !gate.is_led()) {
             self.shared.attend();
         }
     }

@@ -7,11 +7,14 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::SNAPSHOTS;
 use crate::highwater::{self, HighWater};
 use crate::identity;
-use crate::log::{Log, Shape, first_header, spare_name, start_segment, zero_fill};
+use crate::log::spares::{spare_name, zero_fill};
+use crate::log::{Log, Shape, first_header, start_segment};
 use crate::options::{CreateOptions, RESERVED_SEGMENTS};
+use crate::planted::Bug;
 use crate::segment::{Seal, file_name};
 use crate::state::Groups;
 use crate::types::{Identity, Position, SegmentId};
@@ -23,8 +26,11 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     options.check()?;
     vfs.create_root().map_err(Error::io("create", "the directory"))?;
     let found = vfs.list("").map_err(Error::io("list", "the directory"))?;
-    if let Some(found) = found.into_iter().next() {
-        return Err(Error::NotEmpty { found });
+    if let Some(first) = found.first() {
+        let is_there = |name: &str| found.iter().any(|n| n == name);
+        let cut_short = is_there(identity::NEW_NAME) && !is_there(identity::NAME);
+        let not_empty = || Error::NotEmpty { found: first.clone() };
+        return Err(if cut_short { Error::CreationIncomplete } else { not_empty() });
     }
     let store = match options.seed {
         Some(seed) => seed,
@@ -45,15 +51,22 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     }
     let first = first_header(&shape);
     zero_fill(vfs, &file_name(first.segment), shape.size)?;
-    let mark = HighWater { epoch: first.epoch, segment: first.segment, position: first.cut };
-    let high = highwater::create(vfs, &identity.store, &mark);
+    let journal = Journal::create(vfs, &identity.store, first.epoch);
+    let mut journal = journal.map_err(Error::space(doing, evidence::NAME))?;
+    let text = if options.allow_any_file_system { "created with allow_any_file_system" } else { "created" };
+    journal.note(Event::new(Act::Created, text, 0..0))?;
+    let evidence = journal.newest();
+    let mark = HighWater { epoch: first.epoch, segment: first.segment, position: first.cut, evidence };
+    let high = highwater::Keeper::create(vfs, &identity.store, &mark);
     let high = high.map_err(Error::space(doing, highwater::NAME))?;
     sync_names()?;
-    let mut log = first_log(vfs, &shape, first, high)?;
+    let mut log = first_log(vfs, &shape, first, high, journal)?;
     log.seal(Seal::Closed, SegmentId(0))?;
 
     vfs.rename(identity::NEW_NAME, identity::NAME).map_err(Error::io("rename", identity::NAME))?;
-    sync_names()?;
+    if !V::planted(Bug::CreateNamesNotSynced) {
+        sync_names()?;
+    }
     Ok(identity)
 }
 
@@ -62,7 +75,8 @@ fn first_log<V: Vfs>(
     vfs: &V,
     shape: &Shape,
     header: crate::segment::Header,
-    high: V::File,
+    high: highwater::Keeper<V>,
+    journal: Journal<V>,
 ) -> Result<Log<V>> {
     let groups = Groups::new();
     let active = start_segment(vfs, header, &groups, 0)?;
@@ -73,14 +87,17 @@ fn first_log<V: Vfs>(
         index: crate::index::Index::default(),
         position: Position(0),
         active,
-        high,
+        high: high.into(),
+        journal,
         sealed: std::collections::BTreeMap::new(),
         spares: Vec::new(),
+        coming: None,
         unsettled: Vec::new(),
         newest: header.segment,
         dead: std::collections::BTreeMap::new(),
         retired: Vec::new(),
         descriptions: 0,
+        room: Default::default(),
     })
 }
 

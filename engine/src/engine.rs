@@ -5,20 +5,20 @@
 //! refusal changes nothing. I do not know bytes on disk (see log), threads (see commit), nor the
 //! rules of a batch (see submit).
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::commit::{Flush, Front, Queued, Shared, Ticket};
+use crate::commit::{Flush, Front, Shared, Ticket};
 use crate::error::{Error, OverloadReason, Result};
+use crate::evidence::{Act, Event};
 use crate::facts::{SNAPSHOTS, gather};
 use crate::frame;
 use crate::identity;
-use crate::log::Shape;
-use crate::options::{CreateOptions, Options, RESERVED_SEGMENTS};
+use crate::log::{Log, Outlook, Shape};
+use crate::options::{CreateOptions, Options};
 use crate::planted::Bug;
-use crate::record::Record;
+use crate::quarantine;
 use crate::recovery::{self, owned};
 use crate::report::RecoveryReport;
 use crate::segment::Seal;
@@ -27,21 +27,24 @@ use crate::snapshot::reader::SnapshotReader;
 use crate::snapshot::{SnapshotFault, SnapshotSpec, collect};
 use crate::state::Group;
 use crate::status::{GroupStatus, Status};
-use crate::submit::{Op, Present, Touched, WriteBatch, examine};
+use crate::submit::{Line, Op, Weight, WriteBatch, examine};
 use crate::types::{
     Digest, Entry, Epoch, GroupId, Identity, Index, LogId, Outcome, SegmentId, SnapshotOwner,
-    SnapshotPointer, Term, Vote,
+    SnapshotPointer, Vote,
 };
 use crate::vfs::Vfs;
 use crate::vfs::os::OsVfs;
 
+mod claim;
 mod damage;
+mod reads;
 mod snapshots;
 mod submitted;
 
+pub use claim::Claim;
 pub use damage::Scrubbed;
 pub use snapshots::SnapshotWriter;
-use submitted::{Submitted, check_bounds};
+use submitted::Written;
 
 /// The part of a segment that the state of all groups may take.
 const STATE_SHARE: u64 = 16;
@@ -57,6 +60,7 @@ pub struct Engine<V: Vfs = OsVfs> {
     clean: bool,
     /// The entry that the last scrub ended with.
     scrubbed: Mutex<Option<(GroupId, Index)>>,
+    claims: claim::Claims,
 }
 
 impl Engine<OsVfs> {
@@ -110,9 +114,12 @@ impl<V: Vfs> Engine<V> {
             recovery::check_witness(&facts, &plan, witness)?;
         }
         let (mut log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
-        if found.mend {
-            identity::mend::<V>(&lock, &shape)?;
+        if let Some(whole) = &found.mend {
             let what = "a copy of the identity, from the other";
+            let bytes = 0..identity::FILE_LEN as u64;
+            report.quarantined.push(quarantine::keep(&vfs, identity::NAME, &lock, bytes.clone())?);
+            log.journal.note(Event::new(Act::Mended, format!("{}: {what}", identity::NAME), bytes))?;
+            identity::mend::<V>(&lock, whole)?;
             report.repaired.push(crate::report::Repair { file: identity::NAME.into(), what });
         }
         let live: Vec<Digest> = owned(&log.groups).map(|(_, digest, _)| digest).collect();
@@ -127,13 +134,14 @@ impl<V: Vfs> Engine<V> {
         metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
-        let mut front = Front::new(log.groups.clone(), log.position);
+        let mut front = Front::new(&log.groups, log.position);
         front.blocked = blocking;
         let limit = frame_limit(&shape, &options);
         let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));
-        shared.attend_reserve();
+        shared.attend_reserve()?;
         let clean = report.clean;
-        Ok((Self { shared, shape, epoch, clean, scrubbed: Mutex::default() }, report))
+        let (scrubbed, claims) = Default::default();
+        Ok((Self { shared, shape, epoch, clean, scrubbed, claims }, report))
     }
 
     /// Whose store it is.
@@ -151,7 +159,8 @@ impl<V: Vfs> Engine<V> {
     /// Submits a batch. It is readable on return and durable when the ticket says so. Refused whole,
     /// with nothing changed, if a rule, a size or the admission window forbids it.
     pub fn write(&self, batch: WriteBatch) -> Result<Ticket<V>> {
-        self.try_write(batch).map_err(|(_, e)| e)
+        let mut batch = batch;
+        self.try_write(&mut batch)
     }
 
     /// As [`Engine::write`], but waits for admission.
@@ -159,10 +168,10 @@ impl<V: Vfs> Engine<V> {
         let deadline = Instant::now() + timeout;
         let mut batch = batch;
         loop {
-            batch = match self.try_write(batch) {
-                Err((batch, Error::Overloaded { .. })) => batch,
-                other => return other.map_err(|(_, e)| e),
-            };
+            match self.try_write(&mut batch) {
+                Err(Error::Overloaded { .. }) => {}
+                other => return other,
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::TimedOut { waited: timeout });
@@ -170,7 +179,7 @@ impl<V: Vfs> Engine<V> {
             self.shared.attend();
             let front = self.shared.front();
             if front.in_flight() > 0 {
-                drop(self.shared.changed.wait_timeout(front, left).expect("no panic under the lock"));
+                drop(self.shared.pause(front, Some(left)));
             } else {
                 let last = front.submitted;
                 drop(front);
@@ -179,56 +188,59 @@ impl<V: Vfs> Engine<V> {
         }
     }
 
-    fn try_write(&self, batch: WriteBatch) -> std::result::Result<Ticket<V>, (WriteBatch, Error)> {
-        if let Err(e) = self.check_sizes(&batch) {
-            return Err((batch, e));
-        }
-        let mut front = self.shared.front();
-        if let Err(e) = self.admit(&mut front, &batch) {
-            drop(front);
+    /// Takes the batch if there is room for it.
+    fn try_write(&self, batch: &mut WriteBatch) -> Result<Ticket<V>> {
+        let weight = batch.weight();
+        self.check_sizes(batch, &weight)?;
+        let mut guard = self.shared.front();
+        let group = batch.ops.first().map(|(group, _)| *group).unwrap_or_default();
+        if let Err(e) = self.admit(&mut guard, group, &weight) {
+            drop(guard);
             self.shared.poison_on(&e);
-            return Err((batch, e));
+            return Err(e);
         }
-        let view = Submitted { shared: &self.shared, front: &front };
-        let examined = examine::<V, _>(&front.groups, &view, front.submitted, batch.clone());
-        let (records, touched) = examined.inspect_err(count_regression).map_err(|e| (batch.clone(), e))?;
-        let left = damage::still_lost(&front, &records, &touched).map_err(|e| (batch.clone(), e))?;
-        self.check_state(&front, &touched).map_err(|e| (batch, e))?;
-        front.blocked = left;
-        accept(&mut front, records, touched);
-        Ok(Ticket::new(self.shared.clone(), front.submitted))
+        let front = &mut *guard;
+        let (written, batch) = (Written { shared: &self.shared }, std::mem::take(batch));
+        let examined = examine::<V, _>(&mut front.groups, &written, front.submitted, batch, &mut front.draft);
+        examined.inspect_err(count_regression)?;
+        let passes = damage::still_lost::<V>(front).and_then(|left| {
+            self.check_state(front)?;
+            Ok(left)
+        });
+        front.blocked = passes.inspect_err(|_| front.draft.take_back(&mut front.groups))?;
+        self.shared.accept(front);
+        Ok(Ticket::new(self.shared.clone(), front))
     }
 
-    fn check_sizes(&self, batch: &WriteBatch) -> Result<()> {
-        let (size, what) = batch.largest();
+    fn check_sizes(&self, batch: &WriteBatch, weight: &Weight) -> Result<()> {
         let limit = u64::from(self.shared.options.max_entry_bytes).min(self.shape.size / 4);
-        if size as u64 > limit {
-            return Err(Error::TooLarge { what, size: size as u64, limit });
+        if weight.largest > limit {
+            let (size, what) = batch.largest();
+            return Err(Error::TooLarge { what, size, limit });
         }
-        let (size, limit) = (self.bound(batch), self.shared.frame_limit);
+        let (size, limit) = (self.bound(weight), self.shared.frame_limit);
         if size > limit {
             return Err(Error::TooLarge { what: "batch", size, limit });
         }
         Ok(())
     }
 
-    fn bound(&self, batch: &WriteBatch) -> u64 {
-        let (bytes, _) = batch.weight();
-        let payload = usize::try_from(bytes).expect("in memory");
-        frame::bound(batch.ops.len(), payload, 0, self.shape.unit, false)
+    fn bound(&self, weight: &Weight) -> u64 {
+        let payload = usize::try_from(weight.bytes).expect("in memory");
+        frame::bound(weight.records, payload, 0, self.shape.unit, false)
     }
 
     /// Admission: handle alive, window, and room on disk, in this order.
-    fn admit(&self, front: &mut Front, batch: &WriteBatch) -> Result<()> {
+    fn admit(&self, front: &mut Front, group: GroupId, weight: &Weight) -> Result<()> {
         if let Some(cause) = &front.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
         if front.closed {
             return Err(Error::Closed);
         }
-        let (bytes, entries) = batch.weight();
+        let Weight { bytes, entries, .. } = *weight;
         let options = &self.shared.options;
-        let reserve = if batch.is_control() { 4 } else { 0 };
+        let reserve = if weight.is_control() { 4 } else { 0 };
         let widen = |limit: u64| limit + limit.checked_div(reserve).unwrap_or(0);
         let load = &front.load;
         let max = widen(options.max_in_flight_bytes);
@@ -242,27 +254,35 @@ impl<V: Vfs> Engine<V> {
         if load.entries + entries > widen(options.max_in_flight_entries) && load.entries > 0 {
             return overloaded(OverloadReason::Entries, 1);
         }
-        let group = batch.ops.first().map(|(g, _)| *g).unwrap_or_default();
-        let share = load.groups.get(&group).copied().unwrap_or(0);
-        let several = front.groups.len() > 1 && !batch.is_control();
+        let share = front.groups.get(&group).map_or(0, |line| line.share);
+        let several = front.groups.len() > 1 && !weight.is_control();
         if several && share > 0 && share + bytes > options.max_in_flight_bytes / 2 {
             return overloaded(OverloadReason::GroupShare, share + bytes - options.max_in_flight_bytes / 2);
         }
-        self.reserve_room(front, batch)
+        self.reserve_room(front, weight)
     }
 
     /// Sees to it that what is queued and this batch find prepared segments, before anything changes.
-    fn reserve_room(&self, front: &Front, batch: &WriteBatch) -> Result<()> {
-        let control = batch.is_control();
-        let queued: u64 = front.queue.iter().map(|q| 2 * q.bound).sum();
-        let need = queued + 2 * self.bound(batch);
-        let mut log = self.shared.log();
-        // The frame that fits the active segment needs no other.
-        if need + log.tail_bound() <= self.shape.size {
+    fn reserve_room(&self, front: &mut Front, weight: &Weight) -> Result<()> {
+        let control = weight.is_control();
+        let need = front.unwritten() + 2 * self.bound(weight);
+        let keep = Log::<V>::reserve(control);
+        // The frame that fits the active segment needs no other, but an entry there keeps the segment from
+        // being used again: the whole reserve must be behind it.
+        let fits = |outlook: &Outlook| need + outlook.tail <= outlook.size;
+        let behind =
+            |outlook: &Outlook| control || V::planted(Bug::ReserveNotBehindEntries) || outlook.spares >= keep;
+        if front.outlook.as_ref().is_some_and(|outlook| fits(outlook) && behind(outlook)) {
             return Ok(());
         }
-        let fresh = need.div_ceil(2 * self.shared.frame_limit) + u64::from(!front.queue.is_empty());
-        let keep = if control { 1 } else { RESERVED_SEGMENTS };
+        let mut log = self.shared.log();
+        let outlook = log.outlook();
+        front.outlook = Some(outlook);
+        if fits(&outlook) && behind(&outlook) {
+            return Ok(());
+        }
+        let more = need.div_ceil(2 * self.shared.frame_limit) + u64::from(!front.queue.is_empty());
+        let fresh = if fits(&outlook) { 0 } else { more };
         while (log.spares.len() as u64) < keep as u64 + fresh {
             log.recycle(front.durable)?;
             if (log.spares.len() as u64) < keep as u64 + fresh {
@@ -273,17 +293,13 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// The state of all groups must fit a checkpoint.
-    fn check_state(&self, front: &Front, touched: &Touched) -> Result<()> {
+    fn check_state(&self, front: &Front) -> Result<()> {
         let weigh = |g: &Group| GROUP_STATE + g.vote.as_ref().map_or(0, |(_, v)| v.data.len() as u64);
-        let grows = touched
-            .groups
-            .iter()
-            .any(|(id, new)| new.as_ref().map_or(0, weigh) > front.groups.get(id).map_or(0, weigh));
-        if !grows {
+        let after = |id| front.groups.get(&id).map_or(0, |line| weigh(&line.state));
+        if !front.draft.changed().any(|(id, before)| after(id) > before.map_or(0, weigh)) {
             return Ok(());
         }
-        let kept = front.groups.iter().filter(|(id, _)| !touched.groups.contains_key(id)).map(|(_, g)| g);
-        let size: u64 = kept.chain(touched.groups.values().flatten()).map(weigh).sum();
+        let size: u64 = front.groups.values().map(|line| weigh(&line.state)).sum();
         let limit = self.shape.size / STATE_SHARE;
         if size > limit { Err(Error::TooLarge { what: "group state", size, limit }) } else { Ok(()) }
     }
@@ -376,55 +392,18 @@ impl<V: Vfs> Engine<V> {
     /// A group as submitted, and how far it is durable.
     pub fn group(&self, group: GroupId) -> Result<GroupStatus> {
         let front = self.shared.front();
-        let g = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
-        Ok(group_status(&front, group, g))
-    }
-
-    /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
-    /// one.
-    pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for index in range.start.0..range.end.0 {
-            let entry = self.entry(group, Index(index))?;
-            bytes += entry.data.len() as u64;
-            if bytes > max_bytes && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry);
-        }
-        Ok(entries)
-    }
-
-    fn entry(&self, group: GroupId, index: Index) -> Result<Entry> {
-        let source = {
-            let front = self.shared.front();
-            let g = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
-            check_bounds(group, g, index)?;
-            Submitted { shared: &self.shared, front: &front }.find(group, index)?
-        };
-        source.read()
-    }
-
-    /// The term of an entry, or of the last one that was compacted away.
-    pub fn term(&self, group: GroupId, index: Index) -> Result<Term> {
-        let front = self.shared.front();
-        let g = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
-        if index == g.purged.index {
-            return Ok(g.purged.term);
-        }
-        check_bounds(group, g, index)?;
-        Submitted { shared: &self.shared, front: &front }.term(group, index)
+        let line = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
+        Ok(group_status(&front, group, line))
     }
 
     /// Writes what is queued as one frame, to be synced by the caller. `None` if nothing is queued
     /// or as many flushes as allowed are under way.
     pub fn begin_flush(&self) -> Result<Option<Flush<V>>> {
-        self.shared.begin(true)
+        self.shared.begin()
     }
 
-    /// Recycles dead segments, keeps the reserve filled and drops snapshots that no pointer names.
-    /// `NoSpace` changes nothing; any other error poisons.
+    /// Recycles dead segments, keeps the reserve filled, drops snapshots that no pointer names, and, if nothing
+    /// is under way, marks all that is durable. `NoSpace` changes nothing; any other error poisons.
     pub fn maintain(&self) -> Result<()> {
         self.shared.maintain()
     }
@@ -529,50 +508,9 @@ fn check_expected(found: &Identity, expect: Option<(u64, u64)>) -> Result<()> {
     }
 }
 
-/// Takes records that were let through into the submitted state and the queue.
-fn accept(front: &mut Front, records: Vec<Record>, touched: Touched) {
-    if records.is_empty() {
-        return;
-    }
-    let mut bytes = 0;
-    let mut entries = 0;
-    let control = !records.iter().any(|r| r.name.kind.is_entry());
-    let group = records[0].name.group;
-    for record in &records {
-        front.submitted = front.submitted.next();
-        bytes += record.data.len() as u64;
-        let name = &record.name;
-        let pending = front.pending.entry(name.group).or_default();
-        match record.entry() {
-            Some(entry) => {
-                entries += 1;
-                pending.push_back((front.submitted, entry));
-            }
-            None => match name.kind {
-                crate::record::Kind::Truncate => {
-                    pending.truncate(pending.partition_point(|(_, e)| e.id.index < name.id.index));
-                }
-                crate::record::Kind::RemoveGroup => pending.clear(),
-                crate::record::Kind::Install if record.pointer().is_some_and(|(_, keep)| !keep) => {
-                    pending.clear()
-                }
-                _ => {}
-            },
-        }
-    }
-    for (id, group) in touched.groups {
-        match group {
-            Some(group) => drop(front.groups.insert(id, group)),
-            None => drop(front.groups.remove(&id)),
-        }
-    }
-    let bound = frame::bound(records.len(), usize::try_from(bytes).expect("in memory"), 0, 1, false);
-    front.carry(front.submitted, group, bytes, entries);
-    front.queue.push_back(Queued { last: front.submitted, records, bound, control });
-}
-
-fn group_status(front: &Front, id: GroupId, g: &Group) -> GroupStatus {
-    let pending = front.pending.get(&id).and_then(|p| p.front()).map(|(_, e)| Index(e.id.index.0 - 1));
+fn group_status(front: &Front, id: GroupId, line: &Line) -> GroupStatus {
+    let g = &line.state;
+    let pending = line.pending.front().map(|(_, e)| Index(e.id.index.0 - 1));
     GroupStatus {
         incarnation: g.incarnation,
         first: g.first(),

@@ -37,7 +37,7 @@ pub enum Error {
         why: String,
     },
     /// A `create` was cut short before anything was acknowledged.
-    #[error("creation was cut short; nothing was ever stored: remove the directory and create it again")]
+    #[error("creation was cut short, and nothing was ever stored: remove the directory and create it again")]
     CreationIncomplete,
     /// `create` found something in the directory.
     #[error("the directory is not empty (found {found}); a store is created in an empty one")]
@@ -255,6 +255,12 @@ pub enum Error {
     /// The group is there already.
     #[error("group {group} exists already")]
     GroupExists {
+        /// The group.
+        group: GroupId,
+    },
+    /// Something else in this process drives the group already.
+    #[error("group {group} is in use already; give each consensus group a number of its own")]
+    GroupInUse {
         /// The group.
         group: GroupId,
     },

@@ -5,14 +5,16 @@
 //! the segments without a good footer. I do not know what a fact means (see recovery).
 
 use crate::error::{Error, Result};
+use crate::evidence::{self, Evidence};
 use crate::highwater::{self, HighWater};
-use crate::log::repair::{self, QUARANTINE};
+use crate::log::repair;
 use crate::log::{Shape, first_header};
 use crate::planted::Bug;
+use crate::quarantine;
 use crate::scan::{Scan, Window, scan};
 use crate::segment::{self, Header, HeaderFact, Run, Seal, Trailer};
 use crate::state::{self, Groups};
-use crate::types::{Epoch, SegmentId};
+use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, read_exact_at};
 
 /// A footer that holds as far as it was read.
@@ -32,6 +34,8 @@ pub struct SegmentFact<V: Vfs> {
     pub file: V::File,
     /// Its length.
     pub len: u64,
+    /// A position in it that the high-water file calls durable; 0 for none.
+    pub floor: Position,
     /// What its first bytes are.
     pub header: HeaderFact,
     /// Its footer, if it is sealed and the run table holds.
@@ -60,7 +64,8 @@ impl<V: Vfs> SegmentFact<V> {
         let [_, _, part] = footer.trailer.parts();
         let raw = read_part(&self.file, self.id, part)?;
         let sum = crate::checksum::crc(crate::checksum::seed(header.place().salt::<V>()), &raw);
-        Ok((sum == footer.trailer.state_crc).then(|| state::decode(&raw)).flatten())
+        let holds = sum == footer.trailer.state_crc || V::planted(Bug::StateUnchecked);
+        Ok(holds.then(|| state::decode(&raw)).flatten())
     }
 
     /// What does not hold in a footer besides the trailer and the runs.
@@ -81,7 +86,7 @@ impl<V: Vfs> SegmentFact<V> {
 
     /// Walks the segment although it has a footer.
     pub fn rescan(&mut self, shape: &Shape) -> Result<()> {
-        self.scan = walk::<V>(&self.file, self.id, &self.header, shape)?;
+        self.scan = walk::<V>(&self.file, self.id, &self.header, shape, self.floor)?;
         Ok(())
     }
 }
@@ -104,13 +109,24 @@ pub struct Facts<V: Vfs> {
     pub epoch: Epoch,
     /// What the high-water file says; `None` if it does not say.
     pub high: Option<HighWater>,
+    /// What the evidence file says.
+    pub evidence: Evidence,
+}
+
+impl<V: Vfs> Facts<V> {
+    /// The number of the newest event of the evidence file that the high-water file names.
+    #[must_use]
+    pub fn evidence_reached(&self) -> u64 {
+        self.high.map_or(0, |high| high.evidence)
+    }
 }
 
 /// The name of the snapshots' directory.
 pub const SNAPSHOTS: &str = "snapshots";
 
 /// Names that are neither segments nor spares.
-const OTHERS: [&str; 4] = [crate::identity::NAME, crate::identity::NEW_NAME, highwater::NAME, QUARANTINE];
+const OTHERS: [&str; 5] =
+    [crate::identity::NAME, crate::identity::NEW_NAME, highwater::NAME, evidence::NAME, quarantine::DIR];
 
 /// Looks at every file of the directory.
 pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
@@ -122,12 +138,15 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
         unknown: Vec::new(),
         has_snapshots: false,
         epoch: Epoch(0),
-        // Before the segments: a writer beside us may raise it meanwhile.
+        // Before the segments, and the evidence after: a writer beside us may raise it meanwhile.
         high: highwater::read(vfs, &shape.identity.store)?,
+        evidence: evidence::read(vfs, &shape.identity.store)?,
     };
     for name in vfs.list("").map_err(Error::io("list", "."))? {
         if let Some(id) = segment::parse_name(&name) {
-            let fact = look(vfs, &name, id, shape)?;
+            let own = facts.high.filter(|high| high.segment == id);
+            let floor = own.map_or(Position(0), |high| high.position);
+            let fact = look(vfs, &name, id, shape, floor)?;
             facts.epoch = fact.known_header().map_or(facts.epoch, |h| h.epoch.max(facts.epoch));
             facts.segments.push(fact);
         } else if name.starts_with("spare-") {
@@ -150,8 +169,14 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
     Ok(facts)
 }
 
-/// Looks at one segment file.
-pub fn look<V: Vfs>(vfs: &V, name: &str, id: SegmentId, shape: &Shape) -> Result<SegmentFact<V>> {
+/// Looks at one segment file; `floor` is a position in it that is known to be durable.
+pub fn look<V: Vfs>(
+    vfs: &V,
+    name: &str,
+    id: SegmentId,
+    shape: &Shape,
+    floor: Position,
+) -> Result<SegmentFact<V>> {
     let file = vfs.open(name, Access::Read).map_err(Error::io("open", name))?;
     let len = file.len().map_err(Error::io("stat", name))?;
     let header = read_header::<V>(&file, name, len, id, shape)?;
@@ -166,7 +191,7 @@ pub fn look<V: Vfs>(vfs: &V, name: &str, id: SegmentId, shape: &Shape) -> Result
         }
         _ => {}
     }
-    let mut fact = SegmentFact { id, file, len, header, footer: None, bad_footer: None, scan: None };
+    let mut fact = SegmentFact { id, file, len, floor, header, footer: None, bad_footer: None, scan: None };
     if let HeaderFact::Ours(header) = header {
         read_footer(&mut fact, &header)?;
     }
@@ -185,7 +210,11 @@ fn read_header<V: Vfs>(
 ) -> Result<HeaderFact> {
     let mut raw = vec![0; usize::try_from(len.min(u64::from(shape.unit))).expect("a unit is small")];
     read_exact_at(file, &mut raw, 0).map_err(Error::io("read", name))?;
-    Ok(Header::decode::<V>(&raw, id, &shape.identity))
+    Ok(match Header::decode::<V>(&raw, id, &shape.identity) {
+        // The identity says how the store is cut; a header that says otherwise was not written by it.
+        HeaderFact::Ours(h) if (h.unit, h.size) != (shape.unit, shape.size) => HeaderFact::Damaged,
+        fact => fact,
+    })
 }
 
 fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()> {
@@ -216,9 +245,10 @@ pub fn walk<V: Vfs>(
     id: SegmentId,
     header: &HeaderFact,
     shape: &Shape,
+    floor: Position,
 ) -> Result<Option<Scan>> {
     let template = Header { segment: id, ..first_header(shape) };
-    let result = Window::new(file).and_then(|mut w| scan::<V>(&mut w, header, &template));
+    let result = Window::new(file).and_then(|mut w| scan::<V>(&mut w, header, &template, floor));
     match result {
         Err(_) if V::planted(Bug::ReadErrorIsEnd) => Ok(None),
         other => other.map_err(Error::io("read", segment::file_name(id))),

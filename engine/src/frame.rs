@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::checksum::{crc, mix, seed};
 use crate::planted::Bug;
-use crate::record::{Item, Name, Record, items_of, put_items, take_items};
+use crate::record::{Directory, Item, Name, Record, take_items};
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::Vfs;
 
@@ -229,7 +229,7 @@ fn believe<V: Vfs>(raw: &[u8; HEADER_LEN], place: &Place, offset: u32) -> Option
 }
 
 fn header_crc<V: Vfs>(raw: &[u8], salt: u64) -> u32 {
-    if V::planted(Bug::FramesUnchecked) {
+    if V::planted(Bug::FramesUnchecked) || V::planted(Bug::FrameHeaderUnchecked) {
         return u32_at(raw, field::HEADER_CRC);
     }
     crc(seed(salt), &raw[field::KIND.start..HEADER_LEN])
@@ -247,6 +247,7 @@ fn sizes_agree(h: &Header, unit: u32) -> bool {
         && (h.records > 0) == batch
         && h.first.0 > 0
         && h.first.0.checked_add(u64::from(h.records)).is_some()
+        && h.epoch.0 < u64::MAX
         && h.mark < h.first
         && end <= u64::from(u32::MAX)
 }
@@ -295,7 +296,8 @@ pub fn open<V: Vfs>(bytes: &[u8], header: &Header, salt: u64) -> Result<Frame, B
     let echo = directory.end..directory.end + header.echo_len as usize;
     let checked =
         if header.kind == FrameKind::Checkpoint { header.payload() } else { directory.start..echo.end };
-    if crc(seed(salt), &inner[checked]) != header.content_crc && !V::planted(Bug::FramesUnchecked) {
+    let unchecked = V::planted(Bug::FramesUnchecked) || V::planted(Bug::DirectoryUnchecked);
+    if crc(seed(salt), &inner[checked]) != header.content_crc && !unchecked {
         return Err(bad("the directory's checksum does not hold"));
     }
     let items = take_items(&inner[directory], false).ok_or(bad("the directory does not parse"))?;
@@ -348,8 +350,8 @@ pub struct Draft<'a> {
     pub kind: FrameKind,
     /// The records; none in a checkpoint.
     pub records: &'a [Record],
-    /// The previous frame's directory in the same segment.
-    pub echo: &'a [Item],
+    /// The previous frame's directory in the same segment, without lengths and checksums.
+    pub echo: &'a [u8],
     /// The bytes of a checkpoint.
     pub state: &'a [u8],
     /// The position of the first record.
@@ -364,15 +366,26 @@ pub struct Draft<'a> {
     pub twin: bool,
 }
 
+/// Memory for the bytes of frames, used for one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    directory: Directory,
+    head: Vec<u8>,
+    bytes: Vec<u8>,
+    /// The bytes from here on are zero.
+    used: usize,
+}
+
 /// A frame ready to be written.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// The header of the first copy.
     pub header: Header,
     /// The directory.
-    pub items: Vec<Item>,
+    pub directory: Directory,
     /// The first copy.
     pub bytes: Vec<u8>,
+    head: Vec<u8>,
 }
 
 impl Encoded {
@@ -390,6 +403,13 @@ impl Encoded {
         self.bytes[field::OFFSET].copy_from_slice(&offset.to_le_bytes());
         stamp(&mut self.bytes, salt);
     }
+
+    /// Gives the memory back for the next frame.
+    #[must_use]
+    pub fn into_room(self) -> Room {
+        let Self { header, directory, bytes, head } = self;
+        Room { directory, head, bytes, used: header.payload().end }
+    }
 }
 
 fn stamp(bytes: &mut [u8], salt: u64) {
@@ -404,28 +424,45 @@ fn len32(n: usize) -> u32 {
 /// Makes a frame's bytes.
 #[must_use]
 pub fn encode<V: Vfs>(draft: &Draft<'_>, place: &Place) -> Encoded {
+    encode_in::<V>(Room::default(), draft, place)
+}
+
+/// As [`encode`], in memory that was used before.
+#[must_use]
+pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encoded {
     let salt = place.salt::<V>();
-    let items = items_of(draft.records, salt);
-    let mut bytes = vec![0; HEADER_LEN];
-    put_items(&mut bytes, &items, false);
-    let directory_len = bytes.len() - HEADER_LEN;
-    put_items(&mut bytes, draft.echo, true);
-    let echo_len = bytes.len() - HEADER_LEN - directory_len;
-    let content = bytes.len();
-    draft.records.iter().for_each(|r| bytes.extend_from_slice(&r.data));
-    bytes.extend_from_slice(draft.state);
-    let payload_len = bytes.len() - content;
+    let Room { mut directory, mut head, mut bytes, used } = room;
+    head.clear();
+    head.extend_from_slice(&[0; HEADER_LEN]);
+    directory.write(&mut head, draft.records, salt);
+    let directory_len = head.len() - HEADER_LEN;
+    head.extend_from_slice(draft.echo);
+    let payloads = || draft.records.iter().map(|r| &r.data[..]).chain([draft.state]);
+    let payload_len: usize = payloads().map(<[u8]>::len).sum();
+    let content = head.len() + payload_len;
+    // Behind what an earlier frame left are zeros: the padding is mostly there already.
+    bytes.resize(content.next_multiple_of(place.unit as usize), 0);
+    if let Some(stale) = bytes.get_mut(content..).filter(|_| used > content) {
+        let stale_len = stale.len().min(used - content);
+        stale[..stale_len].fill(0);
+    }
+    let (first, mut rest) = bytes.split_at_mut(head.len());
+    first.copy_from_slice(&head);
+    for data in payloads() {
+        let (place, later) = rest.split_at_mut(data.len());
+        place.copy_from_slice(data);
+        rest = later;
+    }
     let checked =
-        if draft.kind == FrameKind::Checkpoint { content..bytes.len() } else { HEADER_LEN..content };
+        if draft.kind == FrameKind::Checkpoint { head.len()..content } else { HEADER_LEN..head.len() };
     let content_crc = crc(seed(salt), &bytes[checked]);
-    bytes.resize(bytes.len().next_multiple_of(place.unit as usize), 0);
     let frame_len = len32(bytes.len());
     let header = Header {
         kind: draft.kind,
         is_twin: false,
         frame_len,
         directory_len: len32(directory_len),
-        echo_len: len32(echo_len),
+        echo_len: len32(draft.echo.len()),
         payload_len: len32(payload_len),
         records: len32(draft.records.len()),
         twin: if draft.twin { frame_len.max(TWIN_DISTANCE) } else { 0 },
@@ -439,7 +476,7 @@ pub fn encode<V: Vfs>(draft: &Draft<'_>, place: &Place) -> Encoded {
     };
     put_header(&mut bytes, &header, place.store);
     stamp(&mut bytes, salt);
-    Encoded { header, items, bytes }
+    Encoded { header, directory, bytes, head }
 }
 
 fn put_header(bytes: &mut [u8], h: &Header, store: [u8; 16]) {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::log::Shape;
+use crate::options::CreateOptions;
 use crate::planted::Bug;
 use crate::segment::FORMAT_VERSION;
 use crate::types::Identity;
@@ -93,7 +94,7 @@ pub enum Copy {
     Good(Shape),
     /// Made by a newer program.
     Newer(u32),
-    /// Feature bits that this program does not know.
+    /// Feature bits that a reader must know, and this program does not.
     Features(u32),
     /// Not this format.
     NotOurs,
@@ -103,47 +104,62 @@ pub enum Copy {
 
 /// Reads one copy.
 #[must_use]
-pub fn decode(raw: &[u8]) -> Copy {
+pub fn decode<V: Vfs>(raw: &[u8]) -> Copy {
     if raw.get(field::MAGIC).is_none_or(|m| m != MAGIC) {
         return Copy::NotOurs;
     }
     let length = raw.get(field::LENGTH).map_or(0, |l| u32_at(l, 0..4)) as usize;
     let Some(body) = raw.get(..length).filter(|b| b.len() >= field::LEN) else { return Copy::Damaged };
     let (checked, sum) = body.split_at(length - 4);
-    if crc(0, checked) != u32_at(sum, 0..4) {
+    if crc(0, checked) != u32_at(sum, 0..4) && !V::planted(Bug::IdentityUnchecked) {
         return Copy::Damaged;
     }
     let version = u32_at(raw, field::VERSION);
     if version != FORMAT_VERSION {
         return Copy::Newer(version);
     }
-    let features = u32_at(raw, field::READ_ONLY) | u32_at(raw, field::REFUSE);
+    let features = u32_at(raw, field::REFUSE);
     if features != 0 {
         return Copy::Features(features);
     }
     let store = raw[field::STORE].try_into().expect("sixteen bytes");
     let identity = Identity { cluster: u64_at(raw, field::CLUSTER), node: u64_at(raw, field::NODE), store };
-    Copy::Good(Shape { identity, unit: u32_at(raw, field::UNIT), size: u64_at(raw, field::SIZE) })
+    let (unit, size) = (u32_at(raw, field::UNIT), u64_at(raw, field::SIZE));
+    if !CreateOptions::is_possible(unit, size) {
+        return Copy::Damaged;
+    }
+    Copy::Good(Shape { identity, unit, size })
 }
 
-/// The identity as it was read, and whether the file must be written again from its good copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The identity as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identified {
     /// What the store is.
     pub shape: Shape,
-    /// Whether a copy is bad.
-    pub mend: bool,
+    /// The bytes of both copies as they must be, if the file is not so.
+    pub mend: Option<Vec<u8>>,
+    /// Feature bits that a writer must know; this program knows none.
+    pub unknown_to_write: u32,
 }
 
 /// Reads both copies.
-pub fn read<F: File>(file: &F) -> Result<Identified> {
+pub fn read<V: Vfs>(file: &V::File) -> Result<Identified> {
     let mut raw = vec![0; FILE_LEN];
     let len = usize::try_from(file.len().map_err(Error::io("stat", NAME))?).unwrap_or(FILE_LEN).min(FILE_LEN);
     crate::vfs::read_exact_at(file, &mut raw[..len], 0).map_err(Error::io("read", NAME))?;
-    let copies = [0, SECOND_COPY as usize].map(|at| decode(&raw[at..at + SECOND_COPY as usize]));
-    let good = copies.iter().find_map(|c| if let Copy::Good(shape) = c { Some(*shape) } else { None });
-    if let Some(shape) = good {
-        return Ok(Identified { shape, mend: encode(&shape) != raw || len < FILE_LEN });
+    let parts = [0, SECOND_COPY as usize].map(|at| &raw[at..at + SECOND_COPY as usize]);
+    let copies = parts.map(decode::<V>);
+    for (part, copy) in parts.iter().zip(&copies) {
+        if let Copy::Good(shape) = copy {
+            // As it was written, by a newer program perhaps.
+            let body = &part[..u32_at(part, field::LENGTH) as usize];
+            let mut whole = vec![0; FILE_LEN];
+            for at in [0, SECOND_COPY as usize] {
+                whole[at..at + body.len()].copy_from_slice(body);
+            }
+            let mend = (whole != raw || len < FILE_LEN).then_some(whole);
+            return Ok(Identified { shape: *shape, mend, unknown_to_write: u32_at(part, field::READ_ONLY) });
+        }
     }
     Err(match copies {
         [Copy::Newer(found), _] | [_, Copy::Newer(found)] => {
@@ -170,7 +186,10 @@ pub fn lock<V: Vfs>(vfs: &V) -> Result<(V::File, Identified)> {
     if !file.is_named(NAME).map_err(Error::io("stat", NAME))? {
         return Err(Error::Locked);
     }
-    let identified = read(&file)?;
+    let identified = read::<V>(&file)?;
+    if identified.unknown_to_write != 0 {
+        return Err(Error::UnsupportedFeature { file: NAME.into(), bits: identified.unknown_to_write });
+    }
     Ok((file, identified))
 }
 
@@ -192,28 +211,38 @@ pub fn missing<V: Vfs>(vfs: &V) -> Error {
     Error::NotAStore { why: "the directory holds no identity file".into() }
 }
 
-/// Writes both copies again from the good one.
-pub fn mend<V: Vfs>(file: &V::File, shape: &Shape) -> Result<()> {
-    write_all_at::<V>(file, &encode(shape), 0).map_err(Error::io("write", NAME))?;
+/// Writes both copies as they must be.
+pub fn mend<V: Vfs>(file: &V::File, whole: &[u8]) -> Result<()> {
+    write_all_at::<V>(file, whole, 0).map_err(Error::io("write", NAME))?;
     file.sync_all().map_err(Error::io("sync", NAME))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vfs::mem::MemVfs;
 
     #[test]
     fn three_different_answers() {
         let identity = Identity { cluster: 1, node: 2, store: [3; 16] };
         let file = encode(&Shape { identity, unit: 512, size: 16 << 10 });
         let copy = &file[..4096];
-        assert!(matches!(decode(copy), Copy::Good(s) if s.identity == identity));
-        assert_eq!(decode(&[0; 4096]), Copy::NotOurs);
+        assert!(matches!(decode::<MemVfs>(copy), Copy::Good(s) if s.identity == identity));
+        assert_eq!(decode::<MemVfs>(&[0; 4096]), Copy::NotOurs);
         let mut rotten = copy.to_vec();
         rotten[field::VERSION.start] = 2;
-        assert_eq!(decode(&rotten), Copy::Damaged, "a flipped version is damage, not a newer program");
+        assert_eq!(
+            decode::<MemVfs>(&rotten),
+            Copy::Damaged,
+            "a flipped version is damage, not a newer program"
+        );
+        let mut impossible = copy.to_vec();
+        impossible[field::UNIT].fill(0);
+        let sum = crc(0, &impossible[..field::CRC.start]);
+        impossible[field::CRC].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode::<MemVfs>(&impossible), Copy::Damaged, "no store has a unit of no bytes");
         let sum = crc(0, &rotten[..field::CRC.start]);
         rotten[field::CRC].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode(&rotten), Copy::Newer(2));
+        assert_eq!(decode::<MemVfs>(&rotten), Copy::Newer(2));
     }
 }

@@ -36,6 +36,39 @@ struct GroupIndex {
     active: Vec<ActiveEntry>,
 }
 
+impl GroupIndex {
+    #[inline]
+    fn first(&self) -> Option<&Name> {
+        self.sealed.first().map(|s| &s.run.name).or(self.active.first().map(|a| &a.name))
+    }
+
+    /// Drops what gives way to an entry of this name: its index and above, and other incarnations.
+    #[inline]
+    fn make_way(&mut self, name: &Name, mut dropped: impl FnMut(&SealedRun)) {
+        self.truncate(name.id.index, &mut dropped);
+        if self.first().is_some_and(|first| first.incarnation != name.incarnation) {
+            self.active.clear();
+            self.sealed.drain(..).for_each(|run| dropped(&run));
+        }
+    }
+
+    #[inline]
+    fn truncate(&mut self, from: EntryIndex, mut dropped: impl FnMut(&SealedRun)) {
+        if self.active.last().is_some_and(|a| a.name.id.index >= from) {
+            self.active.truncate(self.active.partition_point(|a| a.name.id.index < from));
+        }
+        while let Some(last) = self.sealed.last_mut().filter(|s| s.run.last() >= from) {
+            if last.run.name.id.index < from {
+                let kept = from.0 - last.run.name.id.index.0;
+                last.run.count = u32::try_from(kept).expect("fewer than before");
+                break;
+            }
+            dropped(last);
+            self.sealed.pop();
+        }
+    }
+}
+
 /// Where an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -83,30 +116,25 @@ impl Index {
         self.active_entries
     }
 
-    /// An entry was written to the active segment.
-    pub fn push(&mut self, name: Name, at: EntryRef) {
-        self.truncate(name.group, name.id.index);
-        self.drop_other_incarnations(&name);
-        self.groups.entry(name.group).or_default().active.push(ActiveEntry { name, at });
-        self.active_entries += 1;
+    /// Entries with consecutive indexes were written to the active segment; `name` is the first's.
+    pub fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) {
+        let Self { groups, live, emptied, active_entries } = self;
+        let group = groups.entry(name.group).or_default();
+        group.make_way(&name, |run| Self::drop_run(live, emptied, run));
+        let before = group.active.len();
+        group.active.extend((0..).zip(places).map(|(n, at)| ActiveEntry { name: name.at(n), at }));
+        *active_entries += group.active.len() - before;
     }
 
     /// A sealed segment's runs were read, in ascending order of segments.
     pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
+        let Self { groups, live, emptied, .. } = self;
         for run in runs {
-            self.truncate(run.name.group, run.name.id.index);
-            self.drop_other_incarnations(&run.name);
-            self.groups.entry(run.name.group).or_default().sealed.push(SealedRun { segment, run: *run });
-            *self.live.entry(segment).or_default() += 1;
-            self.emptied.remove(&segment);
-        }
-    }
-
-    fn drop_other_incarnations(&mut self, name: &Name) {
-        let Some(group) = self.groups.get(&name.group) else { return };
-        let first = group.sealed.first().map(|s| s.run.name).or(group.active.first().map(|a| a.name));
-        if first.is_some_and(|f| f.incarnation != name.incarnation) {
-            self.clear(name.group);
+            let group = groups.entry(run.name.group).or_default();
+            group.make_way(&run.name, |run| Self::drop_run(live, emptied, run));
+            group.sealed.push(SealedRun { segment, run: *run });
+            *live.entry(segment).or_default() += 1;
+            emptied.remove(&segment);
         }
     }
 
@@ -121,16 +149,9 @@ impl Index {
 
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, group: GroupId, from: EntryIndex) {
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        g.active.truncate(g.active.partition_point(|a| a.name.id.index < from));
-        while let Some(last) = g.sealed.last_mut().filter(|s| s.run.last() >= from) {
-            if last.run.name.id.index < from {
-                let kept = from.0 - last.run.name.id.index.0;
-                last.run.count = u32::try_from(kept).expect("fewer than before");
-                break;
-            }
-            Self::drop_run(&mut self.live, &mut self.emptied, last);
-            g.sealed.pop();
+        let Self { groups, live, emptied, .. } = self;
+        if let Some(g) = groups.get_mut(&group) {
+            g.truncate(from, |run| Self::drop_run(live, emptied, run));
         }
     }
 
@@ -219,7 +240,9 @@ impl Index {
         let mut lost = Vec::new();
         for (id, group) in groups {
             let incarnation = group.incarnation.0;
-            let above = above.get(&(*id, incarnation)).map_or(group.last.index, |a| EntryIndex(a.0 - 1));
+            let above = above
+                .get(&(*id, incarnation))
+                .map_or(group.last.index, |a| EntryIndex(a.0.saturating_sub(1)));
             let end = group.last.index.min(above);
             let mut next = group.first();
             let mut hole = |from: EntryIndex, to: EntryIndex| {
@@ -229,7 +252,7 @@ impl Index {
             };
             if self.incarnation(*id) == Some(incarnation) {
                 for (first, last) in self.spans(*id).into_iter().filter(|(_, last)| *last >= group.first()) {
-                    hole(next, EntryIndex(first.0 - 1).min(end));
+                    hole(next, EntryIndex(first.0.saturating_sub(1)).min(end));
                     next = next.max(last.next());
                 }
             }
@@ -239,9 +262,7 @@ impl Index {
     }
 
     fn incarnation(&self, group: GroupId) -> Option<u64> {
-        let g = self.groups.get(&group)?;
-        let name = g.sealed.first().map(|s| s.run.name).or(g.active.first().map(|a| a.name))?;
-        Some(name.incarnation.0)
+        Some(self.groups.get(&group)?.first()?.incarnation.0)
     }
 
     fn spans(&self, group: GroupId) -> Vec<(EntryIndex, EntryIndex)> {
@@ -270,7 +291,7 @@ mod tests {
     fn filled(range: std::ops::RangeInclusive<u64>, segment: u64) -> Index {
         let mut index = Index::default();
         for i in range {
-            index.push(name(i, 1), EntryRef { offset: u32::try_from(i).unwrap(), len: 0, crc: 0 });
+            index.push(name(i, 1), [EntryRef { offset: u32::try_from(i).unwrap(), len: 0, crc: 0 }]);
         }
         index.seal(SegmentId(segment));
         index
@@ -286,7 +307,7 @@ mod tests {
     #[test]
     fn the_newest_write_of_an_index_wins() {
         let mut index = filled(1..=10, 5);
-        index.push(name(4, 2), EntryRef { offset: 0, len: 0, crc: 0 });
+        index.push(name(4, 2), [EntryRef { offset: 0, len: 0, crc: 0 }]);
         assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(0), None]);
         index.seal(SegmentId(6));
         assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(6), None]);

@@ -13,13 +13,14 @@ use serde::Serialize;
 
 use crate::checksum::crc;
 use crate::error::{Error, Result};
+use crate::evidence;
 use crate::facts::{Facts, gather};
 use crate::frame::{Frame, Place};
 use crate::identity;
 use crate::index::{Index as EntryIndex, Location};
 use crate::log::{Readable, Shape};
 use crate::record::Name;
-use crate::recovery::{self, owned};
+use crate::recovery::{self, Plan, owned};
 use crate::report::RecoveryReport;
 use crate::scan::{Scan, Window, for_each_size, records};
 use crate::segment::file_name;
@@ -31,6 +32,10 @@ use crate::types::{
 };
 use crate::vfs::os::OsVfs;
 use crate::vfs::{Access, File, Vfs};
+
+mod history;
+
+pub use history::{Membership, MembershipSource};
 
 /// How sure a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -258,16 +263,8 @@ impl<V: Vfs> Store<V> {
     /// Every record that stands in a segment, live or not, in the order of the stream. Records that
     /// a recovery wrote again come once.
     pub fn records(&self) -> Result<Records<V>> {
-        let segments = segment_names(&self.vfs)?;
         let mark = self.report.maybe_acked.map_or(self.report.position, |m| m.above);
-        Ok(Records {
-            vfs: self.vfs.clone(),
-            shape: self.shape,
-            segments: segments.into_iter().rev().collect(),
-            ready: Vec::new(),
-            mark,
-            last: Position(0),
-        })
+        Ok(Records::new(&self.vfs, self.shape, segment_names(&self.vfs)?, mark))
     }
 
     /// Reads every frame, footer, snapshot and the identity, and names each range that does not hold.
@@ -285,7 +282,7 @@ fn shape_of<V: Vfs>(vfs: &V) -> Result<Shape> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(identity::missing(vfs)),
         other => other.map_err(Error::io("open", identity::NAME))?,
     };
-    Ok(identity::read(&file)?.shape)
+    Ok(identity::read::<V>(&file)?.shape)
 }
 
 fn segment_names<V: Vfs>(vfs: &V) -> Result<Vec<SegmentId>> {
@@ -297,16 +294,20 @@ fn segment_names<V: Vfs>(vfs: &V) -> Result<Vec<SegmentId>> {
 pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<VerifyReport> {
     let mut out = VerifyReport::default();
     let file = vfs.open(identity::NAME, Access::Read).map_err(Error::io("open", identity::NAME))?;
-    if identity::read(&file)?.mend {
+    if identity::read::<V>(&file)?.mend.is_some() {
         let what = "a copy of the identity does not hold".into();
         out.damage.push(Damage { file: identity::NAME.into(), from: 0, to: identity::FILE_LEN as u64, what });
     }
-    let facts = gather(vfs, shape)?;
-    let newest = facts.segments.last().map(|s| s.id);
-    for (at, fact) in facts.segments.iter().enumerate() {
-        out.segments += 1;
-        verify_segment(&facts, at, shape, newest, &mut out)?;
-        let _ = fact;
+    let mut facts = gather(vfs, shape)?;
+    // Where nothing can be decided, nothing is excused.
+    let plan = recovery::decide(&mut facts, shape).ok().filter(|plan| plan.report.lost.is_empty());
+    if let Some(what) = facts.evidence.fault(facts.evidence_reached()) {
+        let what = what.into();
+        out.damage.push(Damage { file: evidence::NAME.into(), from: 0, to: evidence::FILE_LEN, what });
+    }
+    out.segments = facts.segments.len() as u64;
+    for at in 0..facts.segments.len() {
+        verify_segment(&facts, at, plan.as_ref(), shape, &mut out)?;
     }
     for (_, digest, _) in owned(groups) {
         out.snapshots += 1;
@@ -320,61 +321,63 @@ pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Veri
     Ok(out)
 }
 
+/// Names what does not hold of a segment, where a crash cannot have been. Without a plan, nothing is excused.
 fn verify_segment<V: Vfs>(
     facts: &Facts<V>,
     at: usize,
+    plan: Option<&Plan>,
     shape: &Shape,
-    newest: Option<SegmentId>,
     out: &mut VerifyReport,
 ) -> Result<()> {
+    let newest = plan.map_or(facts.segments.len() - 1, Plan::newest);
+    if at > newest {
+        return Ok(());
+    }
     let fact = &facts.segments[at];
     let path = file_name(fact.id);
-    let mut damage = |from: u64, to: u64, what: &str| {
+    let mut damage = |range: Range<u64>, what: &str| {
+        let (from, to) = (range.start, range.end);
         out.damage.push(Damage { file: path.clone(), from, to, what: what.to_owned() });
     };
     let scan = match &fact.scan {
         Some(scan) => Some(scan.clone()),
-        None => crate::facts::walk::<V>(&fact.file, fact.id, &fact.header, shape)?,
+        None => crate::facts::walk::<V>(&fact.file, fact.id, &fact.header, shape, fact.floor)?,
     };
     let Some(scan) = scan else {
-        if Some(fact.id) != newest {
-            damage(0, fact.len, "no byte of this segment was found");
+        if plan.is_none() {
+            damage(0..fact.len, "no byte of this segment was found");
         }
         return Ok(());
     };
-    if !scan.header_good {
-        damage(0, u64::from(shape.unit), "the header does not hold");
+    for (range, what) in recovery::mended(facts, at, newest, &scan) {
+        damage(range, &format!("does not hold; it can be made good: {what}"));
     }
-    if fact.bad_footer.is_some() {
-        damage(u64::from(scan.offset), fact.len, "the footer does not hold");
-    }
+    let next = facts.segments.get(at + 1).filter(|_| at < newest).and_then(|fact| fact.known_header());
+    let proven = recovery::proven(fact, &scan, next);
     let mut window = Window::new(&fact.file).map_err(Error::io("read", &path))?;
-    for frame in scan.hollow.iter().map(|n| &scan.frames[*n]) {
+    let hollow = scan.hollow.iter().map(|n| &scan.frames[*n]).filter(|f| f.header.last() <= proven);
+    for frame in hollow {
         let bad = bad_in::<V>(&mut window, frame, scan.header.place().salt::<V>());
-        for (name, range) in bad.map_err(Error::io("read", &path))? {
-            let what = format!("entry {} of group {} does not hold", name.id, name.group);
-            damage(range.start, range.end, &what);
+        let bad = bad.map_err(Error::io("read", &path))?;
+        if bad.is_empty() {
+            let from = u64::from(frame.header.offset);
+            damage(from..from + u64::from(frame.header.frame_len), "a batch's padding does not hold");
+        }
+        for (name, range) in bad {
+            damage(range, &format!("entry {} of group {} does not hold", name.id, name.group));
         }
     }
-    for offset in &scan.from_twin {
-        damage(u64::from(*offset), u64::from(*offset + shape.unit), "a frame does not hold; its twin does");
-    }
-    let end = fact.footer.as_ref().map_or(scan.mark(), |f| f.trailer.position);
-    if scan.position < end {
+    // Without a footer, what its successors do not hold would be lost, and there would be no plan.
+    if scan.position < proven && (fact.footer.is_some() || plan.is_none()) {
         let to = fact.footer.as_ref().map_or(fact.len, |f| u64::from(f.trailer.cut));
-        damage(u64::from(scan.offset), to, "acknowledged records do not hold");
+        damage(u64::from(scan.offset)..to, "acknowledged records do not hold");
     }
     out.records += scan.frames.iter().map(|f| u64::from(f.header.records)).sum::<u64>();
     out.bytes += scan.frames.iter().map(|f| u64::from(f.header.frame_len)).sum::<u64>();
-    if let Some(footer) = &fact.footer
+    if let Some(footer) = fact.footer.as_ref().filter(|_| recovery::was_rotated(fact, next))
         && let Some(what) = fact.footer_fault(footer)?
     {
-        out.damage.push(Damage {
-            file: path,
-            from: u64::from(footer.trailer.footer),
-            to: fact.len,
-            what: what.into(),
-        });
+        damage(u64::from(footer.trailer.footer)..fact.len, what);
     }
     Ok(())
 }
@@ -408,15 +411,20 @@ pub struct Records<V: Vfs> {
 }
 
 impl<V: Vfs> Records<V> {
+    fn new(vfs: &V, shape: Shape, segments: Vec<SegmentId>, mark: Position) -> Self {
+        let segments = segments.into_iter().rev().collect();
+        Self { vfs: vfs.clone(), shape, segments, ready: Vec::new(), mark, last: Position(0) }
+    }
+
     fn fill(&mut self, id: SegmentId) -> Result<()> {
         let path = file_name(id);
-        let fact = match crate::facts::look(&self.vfs, &path, id, &self.shape) {
+        let fact = match crate::facts::look(&self.vfs, &path, id, &self.shape, Position(0)) {
             Err(Error::Io { source, .. }) if is_moving(&source) => return Ok(()),
             other => other?,
         };
         let scan = match fact.scan {
             Some(scan) => Some(scan),
-            None => crate::facts::walk::<V>(&fact.file, id, &fact.header, &self.shape)?,
+            None => crate::facts::walk::<V>(&fact.file, id, &fact.header, &self.shape, Position(0))?,
         };
         let Some(scan) = scan else { return Ok(()) };
         let sealed_to = fact.footer.map(|f| f.trailer.position);

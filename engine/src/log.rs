@@ -7,18 +7,20 @@
 //! the record that emptied it is durable and a later segment's checkpoint is. I do not know what is
 //! acknowledged (see engine), nor how a log is found after a crash (see recovery).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
 use crate::checksum::crc;
 use crate::error::{Error, Result, is_full};
-use crate::frame::{self, Draft, Encoded, FrameKind};
+use crate::evidence::Journal;
+use crate::frame::{self, Draft, Encoded, FrameKind, Room};
 use crate::highwater::{self, HighWater};
 use crate::index::{Index, Location};
-use crate::options::RESERVED_SEGMENTS;
+use crate::options::{RESERVED_SEGMENTS, SEGMENTS_KEPT};
 use crate::planted::Bug;
-use crate::record::{Item, Kind, Name, Record};
+use crate::record::{Kind, Name, Record};
 use crate::scan::Checkpoint;
 use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal, Trailer};
 use crate::state::{self, Groups};
@@ -26,6 +28,9 @@ use crate::types::{Digest, Entry, Epoch, Identity, Position, SegmentId, Snapshot
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
 pub mod repair;
+pub mod spares;
+
+use spares::{free_name, settle};
 
 /// What never changes about a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +135,8 @@ pub struct Active<V: Vfs> {
     pub offset: u32,
     /// The chain value there.
     pub chain: u64,
-    /// The directory of the last frame.
-    pub echo: Vec<Item>,
+    /// The directory of the last frame, as the next repeats it.
+    pub echo: Vec<u8>,
     /// Descriptions that no sync holds, each opened before what it will cover (L9).
     pub free: Vec<Arc<V::File>>,
     /// The description that rotation, sealing and reads use.
@@ -139,6 +144,19 @@ pub struct Active<V: Vfs> {
     /// An upper bound of the state's bytes in the footer.
     pub state_bound: usize,
     runs_bound: usize,
+}
+
+/// What the next frames find in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// The active segment.
+    pub segment: SegmentId,
+    /// Bytes taken of it, as [`Log::tail_bound`] says.
+    pub tail: u64,
+    /// Bytes in a segment.
+    pub size: u64,
+    /// Prepared segments.
+    pub spares: usize,
 }
 
 /// The written log.
@@ -156,13 +174,17 @@ pub struct Log<V: Vfs> {
     /// The segment that is written.
     pub active: Active<V>,
     /// The high-water file.
-    pub high: V::File,
+    pub high: Arc<highwater::Keeper<V>>,
+    /// Where an act on stored bytes is written down before it is done.
+    pub journal: Journal<V>,
     /// Sealed segments.
     pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
     /// Names of prepared segments whose names are durable.
     pub spares: Vec<String>,
     /// Of those, the ones that were there at open: their length may be in the cache only.
     pub unsettled: Vec<String>,
+    /// The name of one that is being prepared.
+    pub coming: Option<String>,
     /// The highest segment number ever used.
     pub newest: SegmentId,
     /// Segments without a live entry, and the position that made it so.
@@ -171,52 +193,14 @@ pub struct Log<V: Vfs> {
     pub retired: Vec<(Position, Digest)>,
     /// Open descriptions to have ready in each segment.
     pub descriptions: u32,
-}
-
-/// The name of a prepared segment.
-#[must_use]
-pub fn spare_name(n: u64) -> String {
-    format!("spare-{n:016x}")
-}
-
-/// A name that no prepared segment has.
-#[must_use]
-pub fn free_name(spares: &[String]) -> String {
-    (1..).map(spare_name).find(|n| !spares.contains(n)).expect("few spares")
-}
-
-/// Creates a file of written zeros, synced. Its name is not durable yet.
-pub fn zero_fill<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
-    let doing = "preparing a segment";
-    let file = vfs.create(path).map_err(Error::space(doing, path))?;
-    let filled = (|| {
-        let zeros = vec![0; usize::try_from(size.min(1 << 20)).expect("small")];
-        let mut at = 0;
-        while at < size {
-            let n = usize::try_from((size - at).min(zeros.len() as u64)).expect("small");
-            write_all_at::<V>(&file, &zeros[..n], at)?;
-            at += n as u64;
-        }
-        file.sync_all()
-    })();
-    filled.map_err(|e| {
-        drop(vfs.remove(path));
-        Error::space(doing, path)(e)
-    })
-}
-
-/// Makes the length of a prepared file durable, whatever became of the process or the sync that prepared
-/// it: a length that is set anew is written anew (L3). No block is given back or asked for.
-pub fn settle<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
-    let file = vfs.open(path, Access::ReadWrite).map_err(Error::io("open", path))?;
-    let set = file.set_len(size + 1).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all());
-    set.map_err(Error::io("settle the length of", path))
+    /// Where the next frame is made.
+    pub room: Room,
 }
 
 impl<V: Vfs> Log<V> {
     /// Makes the bytes of the next frame of the active segment.
     #[must_use]
-    pub fn encode(&self, records: &[Record], kind: FrameKind, mark: Position) -> Encoded {
+    pub fn encode(&mut self, records: &[Record], kind: FrameKind, mark: Position) -> Encoded {
         let twin = records.iter().any(|r| r.name.kind.wants_twin()) && !V::planted(Bug::OneVoteCopy);
         let draft = Draft {
             kind,
@@ -229,17 +213,16 @@ impl<V: Vfs> Log<V> {
             offset: self.active.offset,
             twin,
         };
-        frame::encode::<V>(&draft, &self.active.header.place())
+        frame::encode_in::<V>(std::mem::take(&mut self.room), &draft, &self.active.header.place())
     }
 
-    /// Whether the frame fits, with the footer that the segment will need after it.
+    /// Whether the frame of these records fits, with the footer that the segment will need after it.
     #[must_use]
-    pub fn has_room(&self, encoded: &Encoded) -> bool {
-        let control: usize = encoded.items.iter().map(|i| state_growth(i.name.kind, encoded)).sum();
+    pub fn has_room(&self, encoded: &Encoded, records: &[Record]) -> bool {
         let footer = segment::footer_bound(
             self.index.active_entries() + encoded.header.records as usize,
-            self.active.runs_bound + encoded.items.len(),
-            self.active.state_bound + control,
+            self.active.runs_bound + encoded.directory.counts.len(),
+            self.active.state_bound + state_growth(encoded, records),
             self.shape.unit,
         );
         u64::from(self.active.offset) + u64::from(encoded.header.span()) + footer <= self.shape.size
@@ -265,27 +248,37 @@ impl<V: Vfs> Log<V> {
         }
         self.active.offset += header.span();
         self.active.chain = header.chain_after();
-        self.active.runs_bound += encoded.items.len();
-        self.active.state_bound +=
-            encoded.items.iter().map(|i| state_growth(i.name.kind, &encoded)).sum::<usize>();
+        self.active.runs_bound += encoded.directory.counts.len();
+        self.active.state_bound += state_growth(&encoded, records);
         let mut offset = encoded.payload_offset();
-        let sums = encoded.items.iter().flat_map(|i| &i.sizes);
-        for (record, (len, sum)) in records.iter().zip(sums) {
-            self.take(record, EntryRef { offset, len: *len, crc: *sum });
-            offset += len;
+        let (mut records, mut sizes) = (records, &encoded.directory.sizes[..]);
+        for count in &encoded.directory.counts {
+            let (run, later) = records.split_at(*count as usize);
+            let (own, others) = sizes.split_at(run.len());
+            (records, sizes) = (later, others);
+            let mut next = offset;
+            offset += own.iter().map(|(len, _)| len).sum::<u32>();
+            let places = own.iter().map(|(len, crc)| {
+                let at = EntryRef { offset: next, len: *len, crc: *crc };
+                next += len;
+                at
+            });
+            self.take(run, places);
         }
-        self.active.echo = encoded.items;
+        std::mem::swap(&mut self.active.echo, &mut encoded.directory.echo);
+        self.room = encoded.into_room();
         Ok(())
     }
 
-    /// Takes the next record of the stream into state and index.
-    fn take(&mut self, record: &Record, at: EntryRef) {
-        let position = self.position.next();
+    /// Takes the next records of the stream into state and index: one, or a run of entries.
+    fn take(&mut self, run: &[Record], places: impl Iterator<Item = EntryRef>) {
+        let record = run.last().expect("an item names a record");
+        let position = Position(self.position.0 + run.len() as u64);
         self.position = position;
         let name = &record.name;
         self.retire(position, record);
         match name.kind {
-            Kind::Command | Kind::Membership => self.index.push(*name, at),
+            Kind::Command | Kind::Membership => self.index.push(run[0].name, places),
             Kind::Truncate => self.index.truncate(name.group, name.id.index),
             Kind::Compact => self.index.compact(name.group, name.id.index),
             Kind::Install => match record.pointer() {
@@ -295,6 +288,7 @@ impl<V: Vfs> Log<V> {
             Kind::RemoveGroup => self.index.clear(name.group),
             _ => {}
         }
+        // Of a run of entries the last alone is seen in the state.
         state::apply(&mut self.groups, position, record);
         for segment in self.index.take_emptied() {
             self.dead.insert(segment, position);
@@ -322,14 +316,25 @@ impl<V: Vfs> Log<V> {
         }
         match self.active.free.pop() {
             Some(file) => Ok(file),
-            None => open_description(&self.vfs, self.active.header.segment),
+            None => self.fresh_description(),
         }
+    }
+
+    /// One more description of the active segment.
+    pub fn fresh_description(&self) -> Result<Arc<V::File>> {
+        open_description(&self.vfs, self.active.header.segment)
+    }
+
+    /// How many prepared segments a batch leaves alone: entries all of the reserve, control records the
+    /// last.
+    pub fn reserve(control: bool) -> usize {
+        if control || V::planted(Bug::ReserveSpent) { 1 } else { RESERVED_SEGMENTS }
     }
 
     /// Whether a batch may take a spare: entries leave the reserve alone, control records all but
     /// the last.
     fn take_spare(&mut self, control: bool) -> Result<String> {
-        let keep = if control { 1 } else { RESERVED_SEGMENTS };
+        let keep = Self::reserve(control);
         if self.spares.len() <= keep
             && let Err(e) = self.add_spare()
             && self.spares.len() <= keep
@@ -344,25 +349,16 @@ impl<V: Vfs> Log<V> {
         Ok(spare)
     }
 
-    /// Prepares one more segment and makes its name durable.
-    pub fn add_spare(&mut self) -> Result<()> {
-        let path = free_name(&self.spares);
-        match self.vfs.remove(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path)(e)),
-            _ => {}
-        }
-        zero_fill(&self.vfs, &path, self.shape.size)?;
-        self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
-        self.spares.push(path);
-        Ok(())
-    }
-
     /// Goes on in a fresh segment. `NoSpace` changes nothing; any other error leaves the files in
     /// doubt.
     pub fn rotate(&mut self, control: bool) -> Result<()> {
         let _span = tracing::debug_span!("rotate", from = self.active.header.segment.0).entered();
         let spare = self.take_spare(control)?;
         let old = self.active.header.segment;
+        if V::planted(Bug::HighWaterTooEarly) {
+            let Header { epoch, .. } = self.active.header;
+            self.write_high_water(self.high_water(epoch, old.next()))?;
+        }
         let next = if V::planted(Bug::SegmentIdReused) { SegmentId(old.0 ^ 1) } else { self.newest.next() };
         // The name first: a durable seal then proves that the successor must be there.
         self.place_segment(&spare, next)?;
@@ -388,9 +384,20 @@ impl<V: Vfs> Log<V> {
     /// Writes down how far the log has come, all of which is durable.
     pub fn raise_high_water(&self) -> Result<()> {
         let Header { epoch, segment, .. } = self.active.header;
-        let high = HighWater { epoch, segment, position: self.position };
-        let written = highwater::write::<V>(&self.high, &self.shape.identity.store, &high);
-        written.map_err(Error::io("write", highwater::NAME))
+        if V::planted(Bug::HighWaterNotRaised) {
+            return Ok(());
+        }
+        self.write_high_water(self.high_water(epoch, segment))
+    }
+
+    /// How far the log has come when all that was written is durable.
+    #[must_use]
+    pub fn high_water(&self, epoch: Epoch, segment: SegmentId) -> HighWater {
+        HighWater { epoch, segment, position: self.position, evidence: self.journal.newest() }
+    }
+
+    fn write_high_water(&self, high: HighWater) -> Result<()> {
+        self.high.raise(&high).map_err(Error::io("write", highwater::NAME))
     }
 
     /// Gives a prepared segment its name, durably.
@@ -456,8 +463,8 @@ impl<V: Vfs> Log<V> {
             let path = segment::file_name(id);
             let Some(sealed) = self.sealed.get(&id) else { continue };
             let whole = sealed.file.len().map_err(Error::io("stat", &path))? == self.shape.size;
-            if whole && spares.len() <= RESERVED_SEGMENTS {
-                let spare = free_name(&spares);
+            if whole && spares.len() < SEGMENTS_KEPT {
+                let spare = free_name(&spares, self.coming.as_ref());
                 self.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
                 spares.push(spare);
             } else {
@@ -487,6 +494,13 @@ impl<V: Vfs> Log<V> {
         u64::from(self.active.offset) + footer + self.shape.size / 8
     }
 
+    /// What the next frames find.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        let (segment, size) = (self.active.header.segment, self.shape.size);
+        Outlook { segment, tail: self.tail_bound(), size, spares: self.spares.len() }
+    }
+
     /// Whether a segment can be recycled.
     #[must_use]
     pub fn has_dead(&self, durable: Position) -> bool {
@@ -510,13 +524,14 @@ impl<V: Vfs> Log<V> {
     }
 }
 
-/// How much a record of this kind may add to the coded state.
-fn state_growth(kind: Kind, encoded: &Encoded) -> usize {
-    match kind {
+/// How much these records may add to the coded state.
+fn state_growth(encoded: &Encoded, records: &[Record]) -> usize {
+    let growth = |record: &Record| match record.name.kind {
         Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
         Kind::Vote => 64 + encoded.header.payload_len as usize,
         _ => 128,
-    }
+    };
+    records.iter().map(growth).sum()
 }
 
 fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
@@ -538,7 +553,7 @@ pub fn start_segment<V: Vfs>(
     let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path.clone()))?;
     let free = (0..descriptions).map(|_| open_description(vfs, id)).collect::<Result<_>>()?;
     let place = header.place();
-    let payload = Checkpoint::encode(header.previous, header.recovered_to, groups);
+    let payload = Checkpoint::encode(header.previous, header.recovered_to, &carried::<V>(groups));
     let draft = Draft {
         kind: FrameKind::Checkpoint,
         records: &[],
@@ -570,6 +585,25 @@ pub fn start_segment<V: Vfs>(
         state_bound: payload.len() + groups.len() * 40 + 16,
         runs_bound: 0,
     })
+}
+
+/// The state that a checkpoint carries: all of it.
+fn carried<V: Vfs>(groups: &Groups) -> Cow<'_, Groups> {
+    let forgets = [
+        V::planted(Bug::CarryForgetsVote),
+        V::planted(Bug::CarryForgetsCommit),
+        V::planted(Bug::CarryForgetsSnapshot),
+    ];
+    let mut carried = Cow::Borrowed(groups);
+    if forgets.contains(&true) {
+        for group in carried.to_mut().values_mut() {
+            let [vote, commit, snapshot] = forgets;
+            group.vote.take_if(|_| vote);
+            group.snapshot.take_if(|_| snapshot);
+            group.commit = if commit { group.purged.index } else { group.commit };
+        }
+    }
+    carried
 }
 
 /// The header of a segment that nothing precedes.

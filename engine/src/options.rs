@@ -3,6 +3,7 @@
 //! I own the defaults and the checks. I know no file.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::types::{Epoch, GroupId, Index};
@@ -11,9 +12,14 @@ use crate::types::{Epoch, GroupId, Index};
 pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
 /// The largest segment: offsets within one are 32 bits wide.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
-/// Prepared segments that batches with entries leave alone: one for the next recovery, two for
-/// control records on a full disk.
-pub const RESERVED_SEGMENTS: usize = 3;
+/// Prepared segments that stand behind every entry: one for the next recovery, one that it may fill with
+/// entries of an unfinished frame, two that control records use in turn on a full disk.
+pub const RESERVED_SEGMENTS: usize = 4;
+/// Segments prepared before a batch needs them, beside the reserve.
+pub const SEGMENTS_AHEAD: usize = 2;
+/// So many prepared segments are kept when others are dead. More than are prepared ahead: a log that is
+/// compacted as it grows then neither fills segments nor removes any, whichever comes first.
+pub const SEGMENTS_KEPT: usize = RESERVED_SEGMENTS + 2 * SEGMENTS_AHEAD;
 
 /// What `create` fixes for the life of a store.
 #[derive(Clone, Debug)]
@@ -39,6 +45,11 @@ impl CreateOptions {
     #[must_use]
     pub fn new(cluster: u64, node: u64) -> Self {
         Self { cluster, node, segment_bytes: 64 << 20, unit: 4096, seed: None, allow_any_file_system: false }
+    }
+
+    /// Whether a store may have been created with this unit and this size of a segment.
+    pub(crate) fn is_possible(unit: u32, segment_bytes: u64) -> bool {
+        Self { unit, segment_bytes, ..Self::new(0, 0) }.check().is_ok()
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -109,6 +120,10 @@ pub struct Options {
     pub max_in_flight_entries: u64,
     /// Syncs that may run at once. 2 by default.
     pub max_syncs_in_flight: u32,
+    /// When nothing happened for so long, all that is durable is marked so: a stop after that leaves no
+    /// [`maybe_acked`](crate::RecoveryReport::maybe_acked) entries behind. Costs two small writes and syncs,
+    /// for which no append waits. `None` by default; needs [`Driver::Threads`], elsewhere `maintain` does it.
+    pub mark_when_idle: Option<Duration>,
     /// Who does the work that no caller waits for.
     pub driver: Driver,
     /// Level of zstd for snapshot chunks, or `None` to store them as they are. 1 by default.
@@ -128,6 +143,7 @@ impl Default for Options {
             max_in_flight_bytes: 64 << 20,
             max_in_flight_entries: 65_536,
             max_syncs_in_flight: 2,
+            mark_when_idle: None,
             driver: Driver::Threads,
             zstd_level: Some(1),
             chunk_bytes: 1 << 20,

@@ -61,6 +61,7 @@ impl Kind {
 
     /// Whether it is an entry of a log.
     #[must_use]
+    #[inline]
     pub fn is_entry(self) -> bool {
         matches!(self, Kind::Command | Kind::Membership)
     }
@@ -68,6 +69,7 @@ impl Kind {
     /// Whether a batch that holds one is written twice: what no later record of the log repeats,
     /// and what a node must not forget.
     #[must_use]
+    #[inline]
     pub fn wants_twin(self) -> bool {
         matches!(self, Kind::Vote | Kind::CreateGroup | Kind::RemoveGroup | Kind::Snapshot | Kind::Install)
     }
@@ -91,6 +93,7 @@ impl Kind {
 
     /// The kind of an entry.
     #[must_use]
+    #[inline]
     pub fn of_entry(kind: EntryKind) -> Self {
         match kind {
             EntryKind::Command => Kind::Command,
@@ -127,16 +130,24 @@ pub struct Name {
 impl Name {
     /// The seed of the payload's checksum: bytes pass under no other name and in no other segment.
     #[must_use]
+    #[inline]
     pub fn seed(&self, salt: u64) -> u32 {
-        let mut value = mix(salt, self.group.0);
-        value = mix(value, self.incarnation.0);
-        value = mix(value, self.id.index.0);
-        value = mix(value, self.id.term.0);
-        seed(mix(value, self.kind as u64))
+        self.seed_in(self.group_salt(salt))
+    }
+
+    /// What the seeds of a group's records have in common.
+    fn group_salt(&self, salt: u64) -> u64 {
+        mix(mix(salt, self.group.0), self.incarnation.0)
+    }
+
+    #[inline]
+    fn seed_in(&self, group_salt: u64) -> u32 {
+        seed(mix(mix(mix(group_salt, self.id.index.0), self.id.term.0), self.kind as u64))
     }
 
     /// The name `n` places further in a run.
     #[must_use]
+    #[inline]
     pub fn at(&self, n: u32) -> Self {
         let index = Index(self.id.index.0 + u64::from(n));
         Self { id: LogId { index, ..self.id }, ..*self }
@@ -210,42 +221,64 @@ pub struct Item {
     pub count: u32,
 }
 
-/// Codes the records' names, lengths and checksums as a directory.
-#[must_use]
-pub fn items_of(records: &[Record], salt: u64) -> Vec<Item> {
-    let mut items: Vec<Item> = Vec::new();
-    for record in records {
-        let size = u32::try_from(record.data.len()).expect("admission bounds a record's length");
-        let sum = crc(record.name.seed(salt), &record.data);
-        match items.last_mut() {
-            Some(last) if record.name.kind.is_entry() && last.name.at(last.count) == record.name => {
-                last.sizes.push((size, sum));
-                last.count += 1;
+/// What a writer makes of records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// How many records each item names.
+    pub counts: Vec<u32>,
+    /// Length and checksum of each record's bytes.
+    pub sizes: Vec<(u32, u32)>,
+    /// The directory without lengths and checksums, for the next frame to repeat.
+    pub echo: Vec<u8>,
+}
+
+impl Directory {
+    /// Writes the directory of these records to `out` and remembers it instead of the last one.
+    pub fn write(&mut self, out: &mut Vec<u8>, records: &[Record], salt: u64) {
+        let Self { counts, sizes, echo } = self;
+        counts.clear();
+        sizes.clear();
+        echo.clear();
+        for run in records.chunk_by(|a, b| a.name.kind.is_entry() && a.name.at(1) == b.name) {
+            let count = u32::try_from(run.len()).expect("admission bounds the records of a frame");
+            let start = out.len();
+            put_name(out, &run[0].name, count);
+            echo.extend_from_slice(&out[start..]);
+            counts.push(count);
+            let salt = run[0].name.group_salt(salt);
+            for record in run {
+                let size = u32::try_from(record.data.len()).expect("admission bounds a record's length");
+                let sum = crc(record.name.seed_in(salt), &record.data);
+                put_size(out, size, sum);
+                sizes.push((size, sum));
             }
-            _ => items.push(Item { name: record.name, sizes: vec![(size, sum)], count: 1 }),
         }
     }
-    items
 }
 
 /// Writes a directory; an echo leaves lengths and checksums out.
 pub fn put_items(out: &mut Vec<u8>, items: &[Item], echo: bool) {
     for item in items {
-        let Name { kind, group, incarnation, id, leader } = item.name;
-        out.push(kind as u8);
-        for n in [group.0, incarnation.0, id.index.0, id.term.0] {
-            put_varint(out, n);
-        }
-        out.push(u8::try_from(leader.as_bytes().len()).expect("a tag has up to 16 bytes"));
-        out.extend_from_slice(leader.as_bytes());
-        put_varint(out, u64::from(item.count));
-        if !echo {
-            for (len, sum) in &item.sizes {
-                put_varint(out, u64::from(*len));
-                out.extend_from_slice(&sum.to_le_bytes());
-            }
-        }
+        put_name(out, &item.name, item.count);
+        let sizes = if echo { &[][..] } else { &item.sizes };
+        sizes.iter().for_each(|(len, sum)| put_size(out, *len, *sum));
     }
+}
+
+fn put_name(out: &mut Vec<u8>, name: &Name, count: u32) {
+    let Name { kind, group, incarnation, id, leader } = name;
+    out.push(*kind as u8);
+    for n in [group.0, incarnation.0, id.index.0, id.term.0] {
+        put_varint(out, n);
+    }
+    out.push(u8::try_from(leader.as_bytes().len()).expect("a tag has up to 16 bytes"));
+    out.extend_from_slice(leader.as_bytes());
+    put_varint(out, u64::from(count));
+}
+
+fn put_size(out: &mut Vec<u8>, len: u32, sum: u32) {
+    put_varint(out, u64::from(len));
+    out.extend_from_slice(&sum.to_le_bytes());
 }
 
 /// Reads a directory that fills `bytes`; `None` if it is not one.
@@ -287,6 +320,7 @@ fn take_sizes(bytes: &mut &[u8], count: u32) -> Option<Vec<(u32, u32)>> {
 }
 
 /// Writes an unsigned LEB128 number.
+#[inline]
 pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push((n & 0x7f) as u8 | 0x80);
@@ -337,17 +371,24 @@ mod tests {
             record(Kind::Commit, 6, b""),
             record(Kind::Command, 8, b"b"),
         ];
-        let items = items_of(&records, 9);
-        assert_eq!(items.iter().map(|i| i.count).collect::<Vec<_>>(), [2, 1, 1, 1]);
-        for echo in [false, true] {
-            let mut bytes = Vec::new();
-            put_items(&mut bytes, &items, echo);
-            let back = take_items(&bytes, echo).unwrap();
-            assert_eq!(back.len(), items.len());
-            for (b, i) in back.iter().zip(&items) {
-                assert_eq!((b.name, b.count), (i.name, i.count));
-                assert_eq!(b.sizes, if echo { vec![] } else { i.sizes.clone() });
-            }
+        let (mut directory, mut whole) = (Directory::default(), Vec::new());
+        directory.write(&mut whole, &records, 9);
+        assert_eq!(directory.counts, [2, 1, 1, 1]);
+        let items = take_items(&whole, false).unwrap();
+        let sizes: Vec<_> = items.iter().flat_map(|i| i.sizes.clone()).collect();
+        assert_eq!(sizes, directory.sizes);
+        let sum = |r: &Record| (u32::try_from(r.data.len()).unwrap(), crc(r.name.seed(9), &r.data));
+        assert_eq!(sizes, records.iter().map(sum).collect::<Vec<_>>());
+        let first = |item: &Item| (item.name, item.count);
+        let names = [(0, 2), (2, 1), (3, 1), (4, 1)].map(|(n, count)| (records[n].name, count));
+        assert_eq!(items.iter().map(first).collect::<Vec<_>>(), names);
+        for (echo, bytes) in [(false, &whole), (true, &directory.echo)] {
+            let back = take_items(bytes, echo).unwrap();
+            assert_eq!(back.iter().map(first).collect::<Vec<_>>(), names);
+            assert!(back.iter().all(|item| item.sizes.is_empty() == echo));
+            let mut again = Vec::new();
+            put_items(&mut again, &items, echo);
+            assert_eq!(&again, bytes);
             for cut in 1..bytes.len() {
                 let short = take_items(&bytes[..cut], echo);
                 assert!(short.is_none_or(|s| s.len() < items.len()));

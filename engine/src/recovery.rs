@@ -8,6 +8,7 @@
 //! frame is coded (see frame), nor what becomes of the log later (see engine).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 mod apply;
 mod rot;
@@ -16,6 +17,7 @@ pub use apply::apply;
 use rot::{Rotten, keep_live_rot, repairable, rotten_by_table, rotten_frames};
 
 use crate::error::{Error, Result};
+use crate::evidence;
 use crate::facts::{Facts, SNAPSHOTS, SegmentFact};
 use crate::frame::Frame;
 use crate::highwater;
@@ -26,7 +28,7 @@ use crate::planted::Bug;
 use crate::record::{Item, Kind};
 use crate::report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
 use crate::scan::{Later, Scan, Window, for_each_size, records};
-use crate::segment::{Ending, EntryRef, HeaderFact, Run, Seal, file_name};
+use crate::segment::{Ending, EntryRef, Header, HeaderFact, Run, Seal, file_name};
 use crate::snapshot::SnapshotFault;
 use crate::snapshot::reader::SnapshotReader;
 use crate::state::{self, Groups};
@@ -70,6 +72,15 @@ pub fn standing(candidate: Candidate) -> Standing {
         Candidate { sealed: true, .. } | Candidate { complete: true, .. } => Standing::Newest,
         Candidate { exposed: true, .. } => Standing::Damaged,
         Candidate { exposed: false, .. } => Standing::Unfinished,
+    }
+}
+
+/// The standing, but for a planted bug.
+fn standing_of<V: Vfs>(candidate: Candidate) -> Standing {
+    match standing(candidate) {
+        Standing::Unfinished if V::planted(Bug::InterruptedStartIsDamage) => Standing::Damaged,
+        Standing::Damaged if V::planted(Bug::DamagedStartForgiven) => Standing::Unfinished,
+        standing => standing,
     }
 }
 
@@ -119,13 +130,14 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
         maybe_acked: None,
         lost: Vec::new(),
         repaired: Vec::new(),
+        quarantined: Vec::new(),
         rewritten: 0,
         unknown: facts.unknown.clone(),
     };
     let mut unfinished = Vec::new();
     let mut found = None;
     for at in (0..facts.segments.len()).rev() {
-        match standing(candidate(facts, at, shape)?) {
+        match standing_of::<V>(candidate(facts, at, shape)?) {
             Standing::Newest => {
                 found = Some(at);
                 break;
@@ -158,6 +170,9 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
     newest_segment(facts, &mut plan)?;
     successor_must_exist(facts, &mut plan);
     reach_high_water(facts, &mut plan);
+    if let Some(what) = facts.evidence.fault(facts.evidence_reached()) {
+        plan.report.repaired.push(Repair { file: evidence::NAME.into(), what });
+    }
     plan.index.settle(&plan.groups);
     plan.after = groups_after(facts, &plan)?;
     if !V::planted(Bug::HolesUnseen) {
@@ -170,6 +185,11 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
 }
 
 impl Plan {
+    /// The newest segment's place among the facts. What comes after it a crash left unfinished.
+    pub fn newest(&self) -> usize {
+        self.newest
+    }
+
     /// Whether open may go on: nothing is lost, or only what blocks single groups until a peer gives it
     /// back. The report then names that too.
     pub fn conclude(&mut self, policy: RecoveryPolicy, snapshots: Vec<Lost>) -> Result<Vec<Lost>> {
@@ -211,7 +231,9 @@ fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<C
     let high = facts.high;
     let marked = |fact: &SegmentFact<V>| {
         let misplaced = matches!(fact.header, HeaderFact::Recycled(from) if from > fact.id);
-        misplaced || fact.len < shape.size || high.is_some_and(|high| high.segment >= fact.id)
+        // An open sets the length of an unfinished one anew, by way of one byte more.
+        let whole = (shape.size..=shape.size + 1).contains(&fact.len);
+        misplaced || !whole || high.is_some_and(|high| high.segment >= fact.id)
     };
     let fact = &mut facts.segments[at];
     let sealed = fact.sealed_state()?.is_some();
@@ -223,7 +245,9 @@ fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<C
     let scan = fact.scan.as_ref();
     Ok(Candidate {
         sealed,
-        complete: scan.is_some_and(Scan::is_complete),
+        complete: scan.is_some_and(|s| {
+            s.is_complete() || (V::planted(Bug::RecoveredToIgnored) && s.checkpoint.is_some())
+        }),
         exposed: named || scan.is_some_and(Scan::was_live) || fact.bad_footer.is_some() || marked(fact),
     })
 }
@@ -269,7 +293,7 @@ fn take_frames(scan: &Scan, cut: Position, index: &mut Index) -> Result<(u32, u6
         }
         for_each_size(frame, |name, offset, len, crc| {
             if name.kind.is_entry() {
-                index.push(name, EntryRef { offset, len, crc });
+                index.push(name, [EntryRef { offset, len, crc }]);
             } else if name.kind == Kind::Truncate {
                 index.truncate(name.group, name.id.index);
             }
@@ -302,8 +326,11 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         plan.mark = scan.position;
     }
     plan.mark = plan.mark.min(scan.position);
-    if V::planted(Bug::CacheExposed) {
+    if V::planted(Bug::CacheExposed) || V::planted(Bug::SyncedNotRewritten) {
         plan.mark = scan.position;
+    }
+    if V::planted(Bug::SyncedNotRewritten) {
+        fact.file.sync_data().map_err(Error::io("sync", file_name(fact.id)))?;
     }
     let (offset, chain, taken) = take_frames(scan, plan.mark, &mut plan.index)?;
     plan.chain = chain;
@@ -325,7 +352,8 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     plan.report.position = scan.position;
     let torn = scan.broken.is_some() || !scan.later.is_empty();
     plan.report.tail = if torn { Tail::Torn } else { Tail::Whole };
-    plan.report.maybe_acked = Some(MaybeAcked { above: scan.mark(), observed: scan.observed() });
+    let maybe = MaybeAcked { above: scan.mark(), observed: scan.observed().max(scan.mark()) };
+    plan.report.maybe_acked = (!V::planted(Bug::MaybeAckedUnsaid)).then_some(maybe);
     if V::planted(Bug::TornCalledCorrupt) && torn {
         plan.report.lost.push(Lost::Unnamed { from: scan.position.next(), to: scan.observed() });
     }
@@ -420,7 +448,7 @@ fn reach_high_water<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
         report.maybe_acked.get_or_insert(ends);
         return;
     };
-    if V::planted(Bug::MissingLastUnseen) {
+    if V::planted(Bug::MissingLastUnseen) || V::planted(Bug::DamagedStartForgiven) {
         return;
     }
     let gone = Lost::File { name: file_name(high.segment) };
@@ -438,36 +466,61 @@ fn reach_high_water<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
     }
 }
 
-/// Redundancy that made damage good below the mark, where a crash cannot have been.
 fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
-    let mut note = |id, what| plan.report.repaired.push(Repair { file: file_name(id), what });
-    for (at, fact) in facts.segments.iter().enumerate() {
-        // A rotation syncs the footer before the successor, of the same epoch, gets its first byte.
-        // Any other footer a crash may have torn.
-        let next =
-            facts.segments.get(at + 1).filter(|_| at < plan.newest).and_then(SegmentFact::known_header);
-        let rotated = next.zip(fact.known_header()).is_some_and(|(n, h)| n.epoch == h.epoch);
-        if rotated && fact.bad_footer.is_some() {
-            note(fact.id, "the footer, from the segment's frames");
-        }
-        let Some(scan) = fact.scan.as_ref().filter(|_| at <= plan.newest) else { continue };
-        let start = scan.header.unit;
-        let exposed = scan.was_live();
-        if exposed && !scan.header_good && !matches!(fact.header, HeaderFact::Recycled(_)) {
-            note(fact.id, "the header, from the checkpoint");
-        }
-        if exposed && scan.from_twin.contains(&start) {
-            note(fact.id, "the checkpoint, from its twin");
-        }
-        // Above the successor's cut a recovery may have written a footer over it.
-        let next =
-            facts.segments.get(at + 1).filter(|_| at < plan.newest).and_then(SegmentFact::known_header);
-        let limit = next.map_or(scan.mark(), |n| n.cut.min(scan.mark()));
-        let marked = |f: &&Frame| f.header.is_twin && f.header.last() <= limit;
-        if scan.frames.iter().filter(marked).count() > 0 {
-            note(fact.id, "a batch, from its twin");
+    for (at, fact) in facts.segments.iter().enumerate().take(plan.newest + 1) {
+        let Some(scan) = &fact.scan else { continue };
+        let mut last = "";
+        for (_, what) in mended(facts, at, plan.newest, scan) {
+            // A name once for all batches.
+            if what != last {
+                plan.report.repaired.push(Repair { file: file_name(fact.id), what });
+            }
+            last = what;
         }
     }
+}
+
+/// Damage of a segment up to the newest that redundancy makes good: bytes that do not hold where a crash
+/// cannot have been, and what stands in for them. `scan` is the segment's.
+pub fn mended<V: Vfs>(
+    facts: &Facts<V>,
+    at: usize,
+    newest: usize,
+    scan: &Scan,
+) -> Vec<(Range<u64>, &'static str)> {
+    let fact = &facts.segments[at];
+    let unit = scan.header.unit;
+    let mut mended = Vec::new();
+    let next = facts.segments.get(at + 1).filter(|_| at < newest).and_then(SegmentFact::known_header);
+    if fact.bad_footer.is_some() && was_rotated(fact, next) {
+        mended.push((u64::from(scan.offset)..fact.len, "the footer, from the segment's frames"));
+    }
+    let exposed = fact.footer.is_some() || scan.was_live();
+    if exposed && !scan.header_good && !matches!(fact.header, HeaderFact::Recycled(_)) {
+        mended.push((0..u64::from(unit), "the header, from the checkpoint"));
+    }
+    let unit_at = |offset: u32| u64::from(offset)..u64::from(offset + unit);
+    if exposed && scan.from_twin.contains(&unit) {
+        mended.push((unit_at(unit), "the checkpoint, from its twin"));
+    }
+    let limit = proven(fact, scan, next);
+    let twins = scan.frames.iter().filter(|f| f.header.is_twin && f.header.last() <= limit);
+    let first_copy = |frame: &Frame| frame.header.offset - frame.header.twin;
+    mended.extend(twins.map(|twin| (unit_at(first_copy(twin)), "a batch, from its twin")));
+    mended
+}
+
+/// Whether a segment was ended by a rotation, which syncs the footer before the successor, of the same epoch,
+/// gets its first byte. Any other footer a crash may have torn.
+pub fn was_rotated<V: Vfs>(fact: &SegmentFact<V>, next: Option<&Header>) -> bool {
+    next.zip(fact.known_header()).is_some_and(|(next, header)| next.epoch == header.epoch)
+}
+
+/// The last position of a segment that a crash cannot have torn. Above the successor's cut a recovery may
+/// have written a footer over it.
+pub fn proven<V: Vfs>(fact: &SegmentFact<V>, scan: &Scan, next: Option<&Header>) -> Position {
+    let mark = fact.footer.as_ref().map_or(scan.mark(), |footer| footer.trailer.position);
+    next.map_or(mark, |next| next.cut.min(mark))
 }
 
 /// Refuses a directory that shows less than the host has seen of it.
@@ -556,7 +609,7 @@ pub fn view<V: Vfs>(facts: &Facts<V>, plan: Plan) -> Result<View> {
     for frame in &above {
         for_each_size(frame, |name, offset, len, crc| {
             match name.kind {
-                Kind::Command | Kind::Membership => index.push(name, EntryRef { offset, len, crc }),
+                Kind::Command | Kind::Membership => index.push(name, [EntryRef { offset, len, crc }]),
                 Kind::Truncate => index.truncate(name.group, name.id.index),
                 _ => {}
             }

@@ -144,6 +144,8 @@ pub struct RecoveryReport {
     pub lost: Vec<Lost>,
     /// What redundancy made good.
     pub repaired: Vec<Repair>,
+    /// Where damaged bytes were set aside before they were changed.
+    pub quarantined: Vec<String>,
     /// Records above the mark that were written again into fresh space.
     pub rewritten: u64,
     /// Files in the directory that are not ours; left alone.
@@ -154,7 +156,7 @@ impl RecoveryReport {
     /// Whether it says more than a plain crash may: something was lost or repaired.
     #[must_use]
     pub fn is_alarm(&self) -> bool {
-        !self.lost.is_empty() || !self.repaired.is_empty()
+        !self.lost.is_empty() || !self.repaired.is_empty() || !self.quarantined.is_empty()
     }
 }
 
@@ -169,6 +171,9 @@ impl fmt::Display for RecoveryReport {
         }
         for repair in &self.repaired {
             write!(f, ", repaired {}: {}", repair.file, repair.what)?;
+        }
+        for copy in &self.quarantined {
+            write!(f, ", set aside {copy}")?;
         }
         Ok(())
     }

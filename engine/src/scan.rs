@@ -107,6 +107,8 @@ pub struct Scan {
     pub header: Header,
     /// Whether the header's own bytes were good.
     pub header_good: bool,
+    /// A position of this segment that the high-water file calls durable; 0 for none.
+    pub floor: Position,
     /// The checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// The batches in order.
@@ -128,12 +130,12 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The largest mark in any believed header of the segment.
+    /// The largest mark: in any believed header of the segment, or in the high-water file.
     #[must_use]
     pub fn mark(&self) -> Position {
         let walked = self.frames.iter().map(|f| f.header.mark);
         let later = self.later.iter().map(|l| l.header.mark);
-        walked.chain(later).fold(self.header.cut, Position::max)
+        walked.chain(later).fold(self.header.cut.max(self.floor), Position::max)
     }
 
     /// The highest position in any believed header.
@@ -162,11 +164,12 @@ pub fn scan<V: Vfs>(
     window: &mut Window<'_, V::File>,
     fact: &HeaderFact,
     template: &Header,
+    floor: Position,
 ) -> io::Result<Option<Scan>> {
     let unit = template.unit;
     let (header, header_good) = match fact {
         HeaderFact::Ours(h) => (*h, true),
-        _ => match find_epoch(window, template)? {
+        _ => match find_epoch::<V>(window, template)? {
             Some(epoch) => (Header { epoch, ..*template }, false),
             None => return Ok(None),
         },
@@ -180,6 +183,7 @@ pub fn scan<V: Vfs>(
         scan: Scan {
             header,
             header_good,
+            floor,
             checkpoint: None,
             frames: Vec::new(),
             offset: unit,
@@ -197,18 +201,19 @@ pub fn scan<V: Vfs>(
 }
 
 /// The epoch of the first frame that says it belongs here and whose checksum agrees.
-fn find_epoch<F: File>(window: &mut Window<'_, F>, template: &Header) -> io::Result<Option<Epoch>> {
-    let mut at = u64::from(template.unit);
-    while at < window.file_len() {
-        let raw = window.get(at, frame::HEADER_LEN)?;
-        if raw.len() == frame::HEADER_LEN
-            && raw[frame::field::MAGIC] == frame::MAGIC
-            && raw[frame::field::SEGMENT] == template.segment.0.to_le_bytes()
-        {
-            let epoch = raw[frame::field::EPOCH].try_into().expect("eight bytes");
-            return Ok(Some(Epoch(u64::from_le_bytes(epoch))));
+fn find_epoch<V: Vfs>(window: &mut Window<'_, V::File>, template: &Header) -> io::Result<Option<Epoch>> {
+    let mut at = template.unit;
+    while u64::from(at) < window.file_len() {
+        let raw = window.get(u64::from(at), template.unit as usize)?;
+        if let Some(epoch) = raw.get(frame::field::EPOCH).and_then(|e| e.try_into().ok()) {
+            let epoch = Epoch(u64::from_le_bytes(epoch));
+            let place = Place { epoch, ..template.place() };
+            if matches!(frame::probe::<V>(raw, &place, at), Probe::Frame(_)) {
+                return Ok(Some(epoch));
+            }
         }
-        at += u64::from(template.unit);
+        let Some(next) = at.checked_add(template.unit) else { break };
+        at = next;
     }
     Ok(None)
 }
@@ -235,6 +240,9 @@ impl<V: Vfs> Walk<'_, '_, V> {
                 Err(bad) => self.reason = Some(bad),
             }
         }
+        if V::planted(Bug::TwinIgnored) {
+            return Ok(false);
+        }
         let twin = self.survey()?.iter().map(|l| l.header).find(|h| h.is_twin && h.offset - h.twin == at);
         if let Some(header) = twin.filter(|h| self.follows(h)) {
             match self.open(&header)? {
@@ -247,7 +255,10 @@ impl<V: Vfs> Walk<'_, '_, V> {
         }
         let Some(frame) = self.reason.as_mut().and_then(|bad| bad.hollow.take()) else { return Ok(false) };
         let last = frame.header.last();
-        if V::planted(Bug::RotTakenForTorn) || !self.survey()?.iter().any(|l| l.header.mark >= last) {
+        let marked = V::planted(Bug::HollowAboveMark)
+            || self.scan.floor >= last
+            || self.survey()?.iter().any(|l| l.header.offset >= at && l.header.mark >= last);
+        if V::planted(Bug::RotTakenForTorn) || !marked {
             return Ok(false);
         }
         self.scan.hollow.push(self.scan.frames.len());
@@ -325,6 +336,9 @@ impl<V: Vfs> Walk<'_, '_, V> {
 
     fn finish(mut self) -> io::Result<Scan> {
         let end = self.scan.offset;
+        if V::planted(Bug::ZerosEndLog) && self.window.get(u64::from(end), 4)?.iter().all(|b| *b == 0) {
+            return Ok(self.scan);
+        }
         self.survey()?;
         let survey = self.survey.take().expect("just made");
         self.scan.later = survey.into_iter().filter(|l| l.header.offset >= end).collect();

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::checksum::{crc, seed};
 use crate::frame::Place;
+use crate::planted::Bug;
 use crate::record::{Kind, Name};
 use crate::types::{
     Epoch, GroupId, Identity, Incarnation, Index, LeaderTag, LogId, Position, SegmentId, Term,
@@ -119,7 +120,7 @@ pub fn file_name(id: SegmentId) -> String {
 pub fn parse_name(name: &str) -> Option<SegmentId> {
     let hex = name.strip_suffix(".seg").filter(|h| h.len() == 16)?;
     let id = SegmentId(u64::from_str_radix(hex, 16).ok()?);
-    (file_name(id) == name).then_some(id)
+    (file_name(id) == name && id.0 < u64::MAX).then_some(id)
 }
 
 /// A segment's header.
@@ -226,13 +227,17 @@ impl Header {
             return HeaderFact::Damaged;
         };
         let (checked, sum) = body.split_at(length - 4);
-        if crc(0, checked) != u32_at(sum, 0..4) {
+        if crc(0, checked) != u32_at(sum, 0..4) && !V::planted(Bug::HeaderUnchecked) {
             return HeaderFact::Damaged;
         }
         if version != FORMAT_VERSION {
             return HeaderFact::Newer(version);
         }
         let found = Self::fields(raw);
+        // Each has a next one.
+        if [found.segment.0, found.epoch.0, found.cut.0, found.recovered_to.0].contains(&u64::MAX) {
+            return HeaderFact::Damaged;
+        }
         if found.identity != *identity {
             return HeaderFact::Foreign(found.identity);
         }
@@ -415,7 +420,7 @@ impl Trailer {
         };
         let [_, _, state] = found.parts();
         let fits = state.end + trailer::LEN as u64 <= file_len && found.cut <= found.footer;
-        fits.then_some(found)
+        (fits && ![found.position.0, found.next.0].contains(&u64::MAX)).then_some(found)
     }
 }
 
@@ -532,7 +537,7 @@ pub fn read_trailer<V: Vfs>(file: &V::File, place: &Place) -> std::io::Result<Op
 /// Reads a run table; `None` if its checksum or a run does not hold.
 #[must_use]
 pub fn decode_runs<V: Vfs>(raw: &[u8], trailer: &Trailer, place: &Place) -> Option<Vec<Run>> {
-    if crc(seed(place.salt::<V>()), raw) != trailer.runs_crc {
+    if crc(seed(place.salt::<V>()), raw) != trailer.runs_crc && !V::planted(Bug::RunsUnchecked) {
         return None;
     }
     let (runs, rest) = raw.as_chunks::<RUN_LEN>();

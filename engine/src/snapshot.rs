@@ -204,7 +204,7 @@ impl FileName {
     /// Reads a name as `list` gives it; `None` if we never give such a name.
     fn parse(name: &str) -> Option<Self> {
         let (stem, kind) = name.split_once('.')?;
-        let hash = parse_hex(stem)?;
+        let hash = Digest::parse(stem)?;
         match kind {
             "manifest" => Some(Self::Manifest(hash)),
             "chunk" => Some(Self::Chunk(hash)),
@@ -213,26 +213,7 @@ impl FileName {
     }
 }
 
-/// Exactly 64 lower-case hexadecimal digits.
-fn parse_hex(text: &str) -> Option<Digest> {
-    fn digit(c: u8) -> Option<u8> {
-        match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
-            _ => None,
-        }
-    }
-    let mut hash = [0; 32];
-    if text.len() != 2 * hash.len() {
-        return None;
-    }
-    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(Digest(hash))
-}
-
 /// The BLAKE3 hash of some bytes.
-fn hash_of(bytes: &[u8]) -> Digest {
+pub(crate) fn hash_of(bytes: &[u8]) -> Digest {
     Digest(*blake3::hash(bytes).as_bytes())
 }

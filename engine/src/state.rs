@@ -30,7 +30,9 @@ pub struct Group {
 }
 
 impl Group {
-    fn new(incarnation: Incarnation) -> Self {
+    /// A group without entries, vote or snapshot.
+    #[must_use]
+    pub fn new(incarnation: Incarnation) -> Self {
         Self {
             incarnation,
             purged: LogId::default(),
@@ -43,6 +45,7 @@ impl Group {
 
     /// The first index of the log.
     #[must_use]
+    #[inline]
     pub fn first(&self) -> Index {
         self.purged.index.next()
     }
@@ -65,9 +68,15 @@ pub fn apply(groups: &mut Groups, position: Position, record: &Record) {
         }
         _ => {}
     }
-    let Some(group) = groups.get_mut(&name.group).filter(|g| g.incarnation == name.incarnation) else {
-        return;
-    };
+    if let Some(group) = groups.get_mut(&name.group).filter(|g| g.incarnation == name.incarnation) {
+        change(group, position, record);
+    }
+}
+
+/// Changes a group as a record of its incarnation says that neither creates nor removes it.
+#[inline]
+pub fn change(group: &mut Group, position: Position, record: &Record) {
+    let name = &record.name;
     match name.kind {
         Kind::Command | Kind::Membership => group.last = name.id,
         Kind::Vote => group.vote = record.vote().map(|v| (position, v)),
@@ -82,7 +91,7 @@ pub fn apply(groups: &mut Groups, position: Position, record: &Record) {
                 install(group, position, pointer, keep_suffix);
             }
         }
-        Kind::CreateGroup | Kind::RemoveGroup => unreachable!("handled above"),
+        Kind::CreateGroup | Kind::RemoveGroup => unreachable!("no change of a group"),
     }
 }
 
@@ -163,6 +172,10 @@ fn take_group(bytes: &mut &[u8]) -> Option<(GroupId, Group)> {
     let id = GroupId(take_varint(bytes)?);
     let incarnation = Incarnation(take_varint(bytes)?);
     let (purged, last) = (take_log_id(bytes)?, take_log_id(bytes)?);
+    // Each has a next one.
+    if purged.index.0.max(last.index.0) == u64::MAX {
+        return None;
+    }
     let commit = Index(take_varint(bytes)?);
     let [flags] = take_array::<1>(bytes)?;
     let mut group = Group { incarnation, purged, last, commit, vote: None, snapshot: None };
@@ -221,6 +234,9 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(decode(&bytes[..cut]), None, "cut at {cut}");
         }
+        let mut groups = sample();
+        groups.get_mut(&GroupId(7)).unwrap().last.index = Index(u64::MAX);
+        assert_eq!(decode(&encode(&groups)), None, "no index is the last of all");
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! What a batch may say, and what it becomes: records of the stream. Pure but for look-ups.
 //!
-//! I own the rules of submission. (B1) A batch is let through whole or refused whole, before any
-//! state changes. (B2) Each operation sees those before it in the batch. (B3) What is there already,
-//! the same, becomes no record. I do not know positions, files or threads.
+//! I own the rules of submission, and the state that they change: what callers see. (B1) A batch is let
+//! through whole or refused whole: what a refused one changed is put back under the same lock. (B2) Each
+//! operation sees those before it in the batch. (B3) What is there already, the same, becomes no record. I
+//! do not know files or threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::record::{Kind, Name, Record};
-use crate::state::{self, Group, Groups};
+use crate::state::{self, Group};
 use crate::types::{
     Digest, Entry, GroupId, Incarnation, Index, LeaderTag, LogId, Position, SnapshotOwner, SnapshotPointer,
     Term, Vote,
@@ -107,135 +108,253 @@ impl WriteBatch {
         self.ops.is_empty()
     }
 
-    /// Payload bytes and entries, for admission.
-    pub(crate) fn weight(&self) -> (u64, u64) {
-        let entries = self.ops.iter().filter(|(_, op)| matches!(op, Op::Append(_))).count() as u64;
-        let bytes = self.ops.iter().map(|(_, op)| op.payload() as u64).sum();
-        (bytes, entries)
+    /// What it asks for, for admission.
+    pub(crate) fn weight(&self) -> Weight {
+        let mut weight = Weight { records: self.ops.len(), ..Weight::default() };
+        for (_, op) in &self.ops {
+            let bytes = op.payload() as u64;
+            weight.bytes += bytes;
+            weight.largest = weight.largest.max(bytes);
+            weight.entries += u64::from(matches!(op, Op::Append(_)));
+        }
+        weight
     }
 
-    /// Whether it holds no entry, so that the reserve is open to it.
-    pub(crate) fn is_control(&self) -> bool {
-        !self.ops.iter().any(|(_, op)| matches!(op, Op::Append(_)))
-    }
-
-    /// The largest payload and what it belongs to, for the size checks.
-    pub(crate) fn largest(&self) -> (usize, &'static str) {
+    /// The largest payload and what it belongs to.
+    pub(crate) fn largest(&self) -> (u64, &'static str) {
         let what = |op: &Op| match op {
             Op::Append(_) => "entry",
             Op::Vote(_) => "vote",
             _ => "record",
         };
-        let sizes = self.ops.iter().map(|(_, op)| (op.payload(), what(op)));
+        let sizes = self.ops.iter().map(|(_, op)| (op.payload() as u64, what(op)));
         sizes.max_by_key(|(size, _)| *size).unwrap_or((0, "batch"))
     }
 }
 
-/// Where submission finds entries that are there already.
+/// What a batch asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weight {
+    pub(crate) records: usize,
+    pub(crate) entries: u64,
+    /// Payload bytes, and those of the largest record.
+    pub(crate) bytes: u64,
+    pub(crate) largest: u64,
+}
+
+impl Weight {
+    /// Whether it holds no entry, so that the reserve is open to it.
+    pub(crate) fn is_control(&self) -> bool {
+        self.entries == 0
+    }
+}
+
+/// A group as callers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) state: Group,
+    /// Its entries that are not durable yet, ascending; the last is the last of the group.
+    pub(crate) pending: VecDeque<(Position, Entry)>,
+    /// Bytes of batches in flight that began with this group.
+    pub(crate) share: u64,
+}
+
+/// Pending entries that a group keeps room for while it has none.
+const KEPT_ROOM: usize = 16;
+
+impl Line {
+    pub(crate) fn new(state: Group) -> Self {
+        Self { state, pending: VecDeque::new(), share: 0 }
+    }
+
+    /// A pending entry; `None` below all of them.
+    pub(crate) fn pending(&self, index: Index) -> Option<&Entry> {
+        let (_, first) = self.pending.front().filter(|(_, first)| first.id.index <= index)?;
+        let n = usize::try_from(index.0 - first.id.index.0).expect("in memory");
+        Some(&self.pending.get(n).expect("pending entries reach to the last").1)
+    }
+
+    /// Forgets the pending entries that are durable now.
+    pub(crate) fn settle(&mut self, durable: Position) {
+        while self.pending.front().is_some_and(|(position, _)| *position <= durable) {
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() {
+            self.pending.shrink_to(KEPT_ROOM);
+        }
+    }
+}
+
+/// Every group as callers see it.
+pub(crate) type Lines = BTreeMap<GroupId, Line>;
+
+/// Where submission finds entries that are durable already.
 pub(crate) trait Present {
-    /// The term of an entry within first..=last, as submitted.
+    /// The term of an entry that is not pending.
     fn term(&self, group: GroupId, index: Index) -> Result<Term>;
-    /// An entry within first..=last, as submitted.
+    /// An entry that is not pending.
     fn entry(&self, group: GroupId, index: Index) -> Result<Entry>;
 }
 
-/// The groups that a batch touches, as it leaves them.
+/// How a group was before an operation, or before several appends.
+enum Before {
+    Absent,
+    /// Its last entry, and how many were pending.
+    Appended(LogId, usize),
+    /// Its state, how many pending entries the operation left, and those that it took away.
+    Changed(Box<Group>, usize, VecDeque<(Position, Entry)>),
+    Removed(Box<Line>),
+}
+
+/// What a batch became, until it is taken for good.
 #[derive(Default)]
-pub(crate) struct Touched {
-    /// `None` for a group that is gone.
-    pub(crate) groups: BTreeMap<GroupId, Option<Group>>,
+pub(crate) struct Draft {
+    pub(crate) records: Vec<Record>,
+    /// Entries among the records.
+    pub(crate) entries: u64,
+    /// Payload bytes of the records.
+    pub(crate) bytes: u64,
+    undo: Vec<(GroupId, Before)>,
+}
+
+impl Draft {
+    /// Ready for the next batch.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.undo.clear();
+        (self.entries, self.bytes) = (0, 0);
+    }
+
+    /// Puts back what the batch changed.
+    pub(crate) fn take_back(&mut self, groups: &mut Lines) {
+        for (group, before) in self.undo.drain(..).rev() {
+            match before {
+                Before::Appended(last, kept) => {
+                    let line = groups.get_mut(&group).expect("nothing removed it since");
+                    line.state.last = last;
+                    line.pending.truncate(kept);
+                }
+                Before::Changed(state, kept, cut) => {
+                    let line = groups.get_mut(&group).expect("nothing removed it since");
+                    line.state = *state;
+                    line.pending.truncate(kept);
+                    line.pending.extend(cut);
+                }
+                Before::Absent => drop(groups.remove(&group)),
+                Before::Removed(line) => drop(groups.insert(group, *line)),
+            }
+        }
+        self.clear();
+    }
+
+    /// The groups that the batch changes otherwise than by appends, as they were before each operation.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (GroupId, Option<&Group>)> {
+        self.undo.iter().filter_map(|(group, before)| match before {
+            Before::Appended(..) => None,
+            Before::Absent => Some((*group, None)),
+            Before::Changed(state, ..) => Some((*group, Some(&**state))),
+            Before::Removed(line) => Some((*group, Some(&line.state))),
+        })
+    }
 }
 
 /// A batch under examination.
-struct Draft<'a, P> {
-    base: &'a Groups,
+struct Examined<'a, P> {
+    groups: &'a mut Lines,
     present: &'a P,
     next: Position,
-    touched: Touched,
-    /// Entries of this batch; where one is, it is newer than what is present.
-    fresh: BTreeMap<(GroupId, Index), Entry>,
-    records: Vec<Record>,
+    draft: &'a mut Draft,
 }
 
-/// Checks a batch against the submitted state and turns it into records, the first of which gets
-/// the position after `last`.
+/// Checks a batch against the submitted state, changes it and makes the records, the first of which gets
+/// the position after `last`. A refusal changes nothing.
 pub(crate) fn examine<V: Vfs, P: Present>(
-    base: &Groups,
+    groups: &mut Lines,
     present: &P,
     last: Position,
     batch: WriteBatch,
-) -> Result<(Vec<Record>, Touched)> {
-    let mut draft = Draft {
-        base,
-        present,
-        next: last.next(),
-        touched: Touched::default(),
-        fresh: BTreeMap::new(),
-        records: Vec::with_capacity(batch.ops.len()),
-    };
-    for (group, op) in batch.ops {
-        match op {
-            Op::Append(entry) => draft.append(group, entry)?,
-            Op::Vote(vote) => draft.vote(group, &vote)?,
-            Op::Commit(index) => draft.commit(group, index)?,
-            Op::Truncate(from) => draft.truncate(group, from)?,
-            Op::Compact(upto) => draft.compact::<V>(group, upto)?,
-            Op::Create => draft.create(group)?,
-            Op::Remove => draft.remove(group)?,
-            Op::Snapshot(pointer) => draft.snapshot(group, pointer)?,
-            Op::Install(pointer) => draft.install::<V>(group, pointer)?,
-        }
-    }
-    Ok((draft.records, draft.touched))
+    draft: &mut Draft,
+) -> Result<()> {
+    let mut examined = Examined { groups, present, next: last.next(), draft };
+    let result = batch.ops.into_iter().try_for_each(|(group, op)| match op {
+        Op::Append(entry) => examined.append(group, entry),
+        Op::Vote(vote) => examined.vote::<V>(group, &vote),
+        Op::Commit(index) => examined.commit(group, index),
+        Op::Truncate(from) => examined.truncate(group, from),
+        Op::Compact(upto) => examined.compact::<V>(group, upto),
+        Op::Create => examined.create(group),
+        Op::Remove => examined.remove(group),
+        Op::Snapshot(pointer) => examined.snapshot(group, pointer),
+        Op::Install(pointer) => examined.install::<V>(group, pointer),
+    });
+    result.inspect_err(|_| draft.take_back(groups))
 }
 
 const EMPTY: [u8; 0] = [];
 
-impl<P: Present> Draft<'_, P> {
-    fn group(&self, id: GroupId) -> Result<&Group> {
-        let touched = self.touched.groups.get(&id).map(Option::as_ref);
-        touched.unwrap_or_else(|| self.base.get(&id)).ok_or(Error::UnknownGroup { group: id })
+impl<P: Present> Examined<'_, P> {
+    fn line(&self, id: GroupId) -> Result<&Line> {
+        self.groups.get(&id).ok_or(Error::UnknownGroup { group: id })
     }
 
-    fn emit(&mut self, group: GroupId, kind: Kind, id: LogId, leader: LeaderTag, data: std::sync::Arc<[u8]>) {
+    fn group(&self, id: GroupId) -> Result<&Group> {
+        Ok(&self.line(id)?.state)
+    }
+
+    /// Makes a control record and changes the group as it says.
+    fn emit(&mut self, group: GroupId, kind: Kind, id: LogId, data: impl Into<std::sync::Arc<[u8]>>) {
         let position = self.next;
         self.next = position.next();
-        let incarnation = match kind {
-            Kind::CreateGroup => Incarnation(position.0),
-            _ => self.group(group).expect("checked by the caller").incarnation,
+        let line = self.groups.get_mut(&group);
+        let incarnation = line.as_ref().map_or(Incarnation(position.0), |line| line.state.incarnation);
+        let record = Record {
+            name: Name { kind, group, incarnation, id, leader: LeaderTag::NONE },
+            data: data.into(),
         };
-        let record = Record { name: Name { kind, group, incarnation, id, leader }, data };
-        let mut one = Groups::new();
-        if let Ok(g) = self.group(group) {
-            one.insert(group, g.clone());
-        }
-        state::apply(&mut one, position, &record);
-        self.touched.groups.insert(group, one.remove(&group));
-        self.records.push(record);
-    }
-
-    fn emit_control(&mut self, group: GroupId, kind: Kind, id: LogId, data: impl Into<std::sync::Arc<[u8]>>) {
-        self.emit(group, kind, id, LeaderTag::NONE, data.into());
+        let before = match line {
+            None => {
+                self.groups.insert(group, Line::new(Group::new(incarnation)));
+                Before::Absent
+            }
+            Some(_) if kind == Kind::RemoveGroup => {
+                Before::Removed(Box::new(self.groups.remove(&group).expect("just seen")))
+            }
+            Some(line) => {
+                let state = Box::new(line.state.clone());
+                state::change(&mut line.state, position, &record);
+                let kept = match kind {
+                    Kind::Truncate => line.pending.partition_point(|(_, e)| e.id.index < id.index),
+                    // An install or a compaction beyond the log: the next entry does not follow these.
+                    _ if line.pending.back().is_some_and(|(_, e)| e.id != line.state.last) => 0,
+                    _ => line.pending.len(),
+                };
+                Before::Changed(state, kept, line.pending.split_off(kept))
+            }
+        };
+        self.draft.undo.push((group, before));
+        self.draft.bytes += record.data.len() as u64;
+        self.draft.records.push(record);
     }
 
     /// The term at an index within purged..=last.
     fn term(&self, group: GroupId, index: Index) -> Result<Term> {
-        let g = self.group(group)?;
+        let line = self.line(group)?;
+        let g = &line.state;
         if index == g.purged.index {
             return Ok(g.purged.term);
         }
         if index == g.last.index {
             return Ok(g.last.term);
         }
-        match self.fresh.get(&(group, index)) {
+        match line.pending(index) {
             Some(entry) => Ok(entry.id.term),
             None => self.present.term(group, index),
         }
     }
 
     fn append(&mut self, group: GroupId, entry: Entry) -> Result<()> {
-        let g = self.group(group)?;
-        let (first, last, index) = (g.first(), g.last, entry.id.index);
+        let Some(line) = self.groups.get_mut(&group) else { return Err(Error::UnknownGroup { group }) };
+        let (first, last, index) = (line.state.first(), line.state.last, entry.id.index);
         if index < first {
             return Err(Error::Compacted { group, index, first });
         }
@@ -248,35 +367,46 @@ impl<P: Present> Draft<'_, P> {
         if entry.id.term < last.term {
             return Err(Error::TermRegression { group, offered: entry.id, last });
         }
-        let kind = Kind::of_entry(entry.kind);
-        self.emit(group, kind, entry.id, entry.leader, entry.data.clone());
-        self.fresh.insert((group, index), entry);
+        let Draft { records, entries, bytes, undo } = &mut *self.draft;
+        if undo.last().is_none_or(|(of, _)| *of != group) {
+            undo.push((group, Before::Appended(last, line.pending.len())));
+        }
+        let incarnation = line.state.incarnation;
+        let name =
+            Name { kind: Kind::of_entry(entry.kind), group, incarnation, id: entry.id, leader: entry.leader };
+        let record = Record { name, data: entry.data.clone() };
+        state::change(&mut line.state, self.next, &record);
+        *entries += 1;
+        *bytes += record.data.len() as u64;
+        records.push(record);
+        line.pending.push_back((self.next, entry));
+        self.next = self.next.next();
         Ok(())
     }
 
-    fn append_again(&mut self, group: GroupId, entry: &Entry) -> Result<()> {
+    fn append_again(&self, group: GroupId, entry: &Entry) -> Result<()> {
         let present = self.term(group, entry.id.index)?;
         if present != entry.id.term {
             return Err(Error::WouldOverwrite { group, offered: entry.id, present });
         }
-        let there = match self.fresh.get(&(group, entry.id.index)) {
-            Some(fresh) => fresh.clone(),
-            None => self.present.entry(group, entry.id.index)?,
+        let same = match self.line(group)?.pending(entry.id.index) {
+            Some(pending) => pending == entry,
+            None => self.present.entry(group, entry.id.index)? == *entry,
         };
-        if there == *entry { Ok(()) } else { Err(Error::Conflict { group, id: entry.id }) }
+        if same { Ok(()) } else { Err(Error::Conflict { group, id: entry.id }) }
     }
 
-    fn vote(&mut self, group: GroupId, vote: &Vote) -> Result<()> {
+    fn vote<V: Vfs>(&mut self, group: GroupId, vote: &Vote) -> Result<()> {
         if let Some((_, present)) = &self.group(group)?.vote {
             if present == vote {
                 return Ok(());
             }
-            if vote.key <= present.key {
+            if vote.key <= present.key && !V::planted(Bug::VoteGoesBack) {
                 return Err(Error::StaleVote { group, offered: vote.key, present: present.key });
             }
         }
         let id = LogId { index: Index(0), term: vote.key.term };
-        self.emit_control(group, Kind::Vote, id, Record::vote_data(vote));
+        self.emit(group, Kind::Vote, id, Record::vote_data(vote));
         Ok(())
     }
 
@@ -287,7 +417,7 @@ impl<P: Present> Draft<'_, P> {
             return Err(Error::CommitOutOfRange { group, offered: index, present, last });
         }
         if index > g.commit {
-            self.emit_control(group, Kind::Commit, LogId { index, term: Term(0) }, EMPTY);
+            self.emit(group, Kind::Commit, LogId { index, term: Term(0) }, EMPTY);
         }
         Ok(())
     }
@@ -304,8 +434,7 @@ impl<P: Present> Draft<'_, P> {
             return Ok(());
         }
         let term = self.term(group, Index(from.0 - 1))?;
-        self.emit_control(group, Kind::Truncate, LogId { index: from, term }, EMPTY);
-        self.fresh.retain(|(g, index), _| *g != group || *index < from);
+        self.emit(group, Kind::Truncate, LogId { index: from, term }, EMPTY);
         Ok(())
     }
 
@@ -324,7 +453,7 @@ impl<P: Present> Draft<'_, P> {
             _ if upto == snapshot.index => snapshot.term,
             _ => return Err(Error::PastEnd { group, index: upto, last: g.last.index }),
         };
-        self.emit_control(group, Kind::Compact, LogId { index: upto, term }, EMPTY);
+        self.emit(group, Kind::Compact, LogId { index: upto, term }, EMPTY);
         Ok(())
     }
 
@@ -332,14 +461,13 @@ impl<P: Present> Draft<'_, P> {
         if self.group(group).is_ok() {
             return Err(Error::GroupExists { group });
         }
-        self.emit_control(group, Kind::CreateGroup, LogId::default(), EMPTY);
+        self.emit(group, Kind::CreateGroup, LogId::default(), EMPTY);
         Ok(())
     }
 
     fn remove(&mut self, group: GroupId) -> Result<()> {
         self.group(group)?;
-        self.emit_control(group, Kind::RemoveGroup, LogId::default(), EMPTY);
-        self.fresh.retain(|(g, _), _| *g != group);
+        self.emit(group, Kind::RemoveGroup, LogId::default(), EMPTY);
         Ok(())
     }
 
@@ -370,7 +498,7 @@ impl<P: Present> Draft<'_, P> {
             }
             _ => {}
         }
-        self.emit_control(group, Kind::Snapshot, pointer.id, Record::pointer_data(&pointer, false));
+        self.emit(group, Kind::Snapshot, pointer.id, Record::pointer_data(&pointer, false));
         Ok(())
     }
 
@@ -381,10 +509,7 @@ impl<P: Present> Draft<'_, P> {
             return Err(Error::Committed { group, index: pointer.id.index, commit: g.commit });
         }
         let keep = keep == Some(true) || (keep == Some(false) && V::planted(Bug::SuffixKept));
-        self.emit_control(group, Kind::Install, pointer.id, Record::pointer_data(&pointer, keep));
-        if !keep {
-            self.fresh.retain(|(g, _), _| *g != group);
-        }
+        self.emit(group, Kind::Install, pointer.id, Record::pointer_data(&pointer, keep));
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ macro_rules! number {
             ///
             /// # Panics
             /// At `u64::MAX`, which no log reaches.
+            #[inline]
             #[must_use]
             pub fn next(self) -> Self {
                 Self(self.0.checked_add(1).expect("number overflow"))
@@ -191,6 +192,28 @@ impl Vote {
 /// A 32-byte BLAKE3 hash, or whatever 32 bytes an external snapshot is known by.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Reads exactly 64 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        fn digit(c: u8) -> Option<u8> {
+            match c {
+                b'0'..=b'9' => Some(c - b'0'),
+                b'a'..=b'f' => Some(c - b'a' + 10),
+                _ => None,
+            }
+        }
+        let mut hash = [0; 32];
+        if text.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(hash))
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

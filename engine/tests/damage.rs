@@ -4,8 +4,8 @@ use std::io::Write;
 
 use seawall::vfs::mem::{Image, MemVfs};
 use seawall::{
-    CreateOptions, Driver, Engine, Entry, Error, GroupId, Index, LogId, Lost, Options, Outcome, Proof,
-    RecoveryPolicy, Store, Term, Vote, WriteBatch,
+    Act, CreateOptions, Driver, Engine, Entry, Error, GroupId, Index, LogId, Lost, Options, Outcome, Proof,
+    RecoveryPolicy, Store, Term, Vote, WriteBatch, checksum, frame, segment,
 };
 
 const G: GroupId = GroupId(1);
@@ -66,6 +66,43 @@ fn rotten() -> Image {
     rot(&mut image, &entry(2).data);
     rot(&mut image, &entry(3).data);
     image
+}
+
+/// The newest segment of a store that was left open, changed.
+fn changed_start(change: impl Fn(&mut Vec<u8>)) -> Image {
+    let (vfs, engine) = store();
+    drop(engine);
+    let mut image = vfs.image();
+    let name = image.files.keys().rfind(|name| name.ends_with(".seg")).unwrap().clone();
+    let mut content = image.read(&name).unwrap();
+    change(&mut content);
+    image.put(&name, &content);
+    image
+}
+
+fn assert_whole(image: &Image) {
+    let (store, report) = Store::open_read_only_in(MemVfs::from_image(image.clone())).unwrap();
+    assert_eq!(report.lost, []);
+    assert!(report.repaired.iter().any(|r| r.what == "the header, from the checkpoint"), "{report}");
+    assert_eq!(store.read(G, Index(1)..Index(6), u64::MAX).unwrap().len(), 5);
+    assert_eq!(open(image).2, []);
+}
+
+#[test]
+fn a_header_that_cuts_the_store_otherwise_is_damage() {
+    assert_whole(&changed_start(|bytes| {
+        bytes[segment::header::UNIT].fill(0);
+        let sum = checksum::crc(0, &bytes[..segment::header::CRC.start]);
+        bytes[segment::header::CRC].copy_from_slice(&sum.to_le_bytes());
+    }));
+}
+
+#[test]
+fn an_epoch_without_a_checksum_is_not_believed() {
+    assert_whole(&changed_start(|bytes| {
+        bytes[..512].fill(0xff);
+        bytes[512 + frame::field::EPOCH.start] ^= 1;
+    }));
 }
 
 #[test]
@@ -259,4 +296,186 @@ fn a_missing_chunk_blocks_its_group_until_a_snapshot_is_installed() {
     drop(engine);
     let (_, engine, named) = open(&vfs.image());
     assert_eq!((named, engine.group(G).unwrap().first), (vec![], Index(5)));
+}
+
+fn acts(vfs: &MemVfs) -> Vec<Act> {
+    let evidence = Store::evidence_in(vfs).unwrap();
+    assert_eq!(evidence.fault(0), None);
+    evidence.events.into_iter().map(|noted| noted.event.act).collect()
+}
+
+#[test]
+fn what_is_done_to_stored_bytes_is_in_evidence() {
+    let (vfs, engine, _) = open(&rotten());
+    assert_eq!(acts(&vfs), [Act::Created]);
+    engine.repair(G, &entry(2)).unwrap();
+    assert_eq!(acts(&vfs), [Act::Created, Act::Restored]);
+    let event = Store::evidence_in(&vfs).unwrap().events.pop().unwrap().event;
+    assert_eq!((event.group, event.index), (G, Index(2)));
+    drop(engine);
+
+    // A copy of the identity rots: mended, set aside, and written down once.
+    let mut image = vfs.image();
+    rot(&mut image, b"SEAWALL\0");
+    let vfs = MemVfs::from_image(image);
+    let (engine, report) = Engine::open_in(vfs.clone(), options()).unwrap();
+    assert!(report.is_alarm() && report.quarantined.len() == 1, "{report}");
+    assert_eq!(acts(&vfs), [Act::Created, Act::Restored, Act::Mended]);
+    drop(engine);
+    drop(Engine::open_in(vfs.clone(), options()).unwrap());
+    assert_eq!(acts(&vfs), [Act::Created, Act::Restored, Act::Mended]);
+}
+
+#[test]
+fn a_scrub_writes_down_what_it_finds() {
+    let (vfs, engine) = store();
+    engine.close().unwrap();
+    let mut image = vfs.image();
+    rot(&mut image, &entry(3).data);
+    let (vfs, engine, named) = open(&image);
+    assert_eq!(named, [], "a sealed segment's entries are not read at open");
+    assert_eq!(engine.scrub(u64::MAX).unwrap().lost, [lost(3, 3)]);
+    assert_eq!(acts(&vfs), [Act::Created, Act::Found]);
+    engine.scrub(u64::MAX).unwrap();
+    assert_eq!(acts(&vfs), [Act::Created, Act::Found], "what is known is not written down again");
+}
+
+#[test]
+fn lost_evidence_is_said_once_and_the_chain_begins_anew() {
+    let (vfs, engine) = store();
+    engine.close().unwrap();
+    let mut image = vfs.image();
+    image.files.remove(seawall::evidence::NAME);
+    let vfs = MemVfs::from_image(image);
+    let (engine, report) = Engine::open_in(vfs.clone(), options()).unwrap();
+    assert!(report.is_alarm() && report.lost.is_empty(), "{report}");
+    assert_eq!(acts(&vfs), [Act::Mended]);
+    drop(engine);
+    let (_, report) = Engine::open_in(vfs, options()).unwrap();
+    assert!(!report.is_alarm(), "{report}");
+}
+
+#[test]
+fn memberships_are_told_by_a_store_that_refuses() {
+    let (vfs, engine) = store();
+    let member =
+        |index, data: &[u8]| Entry { kind: seawall::EntryKind::Membership, ..Entry::command(index, 1, data) };
+    engine.append(G, &[member(6, b"a b c"), member(7, b"a b d")]).unwrap();
+    let mut writer = engine.snapshot_writer(G, LogId::new(6, 1), b"a b c").unwrap();
+    writer.write_all(b"content").unwrap();
+    writer.publish().unwrap();
+    drop(engine);
+    let told = |vfs: &MemVfs| -> Vec<(u64, Vec<u8>)> {
+        let all = Store::memberships_in(vfs).unwrap();
+        all.into_iter().map(|m| (m.id.index.0, m.data)).collect()
+    };
+    let all = [(6, b"a b c".to_vec()), (6, b"a b c".to_vec()), (7, b"a b d".to_vec())];
+    assert_eq!(told(&vfs), all);
+    let mut image = vfs.image();
+    image.files.remove("HIGHWATER");
+    image.dirs.remove("snapshots");
+    let snapshots: Vec<String> =
+        image.files.keys().filter(|n| n.starts_with("snapshots/")).cloned().collect();
+    snapshots.iter().for_each(|n| drop(image.files.remove(n)));
+    let vfs = MemVfs::from_image(image);
+    assert!(matches!(Engine::open_in(vfs.clone(), options()), Err(Error::Corrupt { .. })));
+    assert_eq!(told(&vfs), all[1..]);
+}
+
+/// The last entry of a group rots in a store that was left open.
+fn last_entry_rots(vfs: &MemVfs) -> (Vec<Lost>, Option<seawall::MaybeAcked>) {
+    let mut image = vfs.image();
+    rot(&mut image, &entry(5).data);
+    let (_, report) = Engine::open_in(MemVfs::from_image(image), options()).unwrap();
+    (report.lost, report.maybe_acked)
+}
+
+/// The first group's five entries alone.
+fn one_group(options: Options) -> (MemVfs, Engine<MemVfs>) {
+    let (vfs, engine) = store();
+    engine.remove_group(G).unwrap();
+    engine.remove_group(OTHER).unwrap();
+    engine.close().unwrap();
+    let (engine, _) = Engine::open_in(vfs.clone(), options).unwrap();
+    engine.create_group(G).unwrap();
+    (1..=5).for_each(|i| engine.append(G, &[entry(i)]).unwrap());
+    (vfs, engine)
+}
+
+#[test]
+fn an_idle_store_leaves_nothing_in_doubt() {
+    // Nothing proves that the last entry was acknowledged: it goes, and the report says that it may.
+    let (vfs, _engine) = one_group(options());
+    let (named, maybe) = last_entry_rots(&vfs);
+    let maybe = maybe.unwrap();
+    assert!(named.is_empty() && maybe.above < maybe.observed, "{maybe:?}");
+
+    // Marked, it is named, and nothing is in doubt.
+    let (vfs, engine) = one_group(options());
+    engine.maintain().unwrap();
+    let (named, maybe) = last_entry_rots(&vfs);
+    let maybe = maybe.unwrap();
+    assert_eq!((named, maybe.above), (vec![lost(5, 5)], maybe.observed));
+}
+
+#[test]
+fn the_driver_marks_when_nothing_happens() {
+    let idle = Some(std::time::Duration::from_millis(1));
+    let options = Options { driver: Driver::Threads, mark_when_idle: idle, ..options() };
+    let (vfs, engine) = one_group(options);
+    let position = engine.status().durable;
+    let store = engine.identity().store;
+    let reached = || seawall::highwater::read(&vfs, &store).unwrap().unwrap().position >= position;
+    let waited = (0..2000).find(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        reached()
+    });
+    assert!(waited.is_some(), "nothing was marked");
+}
+
+/// A store with an owned snapshot of the first group in three chunks.
+fn with_snapshot() -> (MemVfs, Engine<MemVfs>) {
+    let (vfs, engine) = store();
+    let mut writer = engine.snapshot_writer(G, LogId::new(4, 1), b"a b c").unwrap();
+    let content: Vec<u8> = (0..1300_u32).map(|n| n.to_le_bytes()[n as usize % 2]).collect();
+    writer.write_all(&content).unwrap();
+    writer.publish().unwrap();
+    (vfs, engine)
+}
+
+#[test]
+fn a_snapshot_is_healed_chunk_by_chunk() {
+    let (peer, peers) = with_snapshot();
+    let whole = peers.snapshot_reader(G).unwrap();
+    assert_eq!(whole.chunks().len(), 3);
+    let mut image = peer.image();
+    let chunks: Vec<String> = image.files.keys().filter(|n| n.ends_with(".chunk")).cloned().collect();
+    image.files.remove(&chunks[0]);
+    let mut bytes = image.read(&chunks[1]).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    image.put(&chunks[1], &bytes);
+
+    let (vfs, engine, named) = open(&image);
+    assert!(matches!(named[..], [Lost::SnapshotPointer { group: G, .. }]), "{named:?}");
+    assert!(matches!(engine.save_vote(G, Vote::new(2, 0, *b"v")), Err(Error::Blocked { .. })));
+    let refused = engine.repair_chunk(G, b"not a chunk");
+    assert!(matches!(refused, Err(Error::RepairMismatch { .. })), "{refused:?}");
+    let damaged = engine.snapshot_reader(G).unwrap().damaged_chunks();
+    assert_eq!(damaged.len(), 2);
+    for (part, _) in &damaged {
+        let raw = whole.read_chunk(part).unwrap();
+        assert!(engine.repair_chunk(G, &raw).unwrap());
+        assert!(!engine.repair_chunk(G, &raw).unwrap(), "it holds already");
+    }
+    assert_eq!(engine.lost(), []);
+    engine.save_vote(G, Vote::new(2, 0, *b"v")).unwrap();
+    assert_eq!(acts(&vfs), [Act::Created, Act::RestoredChunk, Act::RestoredChunk]);
+    let kept = vfs.image().files.keys().filter(|n| n.starts_with("quarantine/")).count();
+    assert_eq!(kept, 1, "the one that was there is set aside");
+    drop(engine);
+    let (_, engine, named) = open(&vfs.image());
+    assert_eq!(named, []);
+    let mut content = Vec::new();
+    std::io::Read::read_to_end(&mut engine.snapshot_reader(G).unwrap(), &mut content).unwrap();
+    assert_eq!(content.len(), 1300);
 }

@@ -1,8 +1,9 @@
 //! The engine through its public face, on the simulated disk and on a real one.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
-use seawall::vfs::mem::MemVfs;
+use seawall::vfs::mem::{MemVfs, Op};
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, Store,
     Vote, Witness, WriteBatch,
@@ -90,6 +91,35 @@ fn many_segments_rotate_reopen_and_recycle() {
 }
 
 #[test]
+fn a_log_that_is_compacted_as_it_grows_removes_no_segment() {
+    let vfs = MemVfs::new();
+    Engine::create_in(&vfs, &small()).unwrap();
+    let (engine, _) = Engine::open_in(vfs.clone(), Options::default()).unwrap();
+    engine.create_group(G).unwrap();
+    vfs.record(true);
+    for index in 1..=600 {
+        engine.append(G, &[entry(index, 1)]).unwrap();
+        if index % 8 == 0 {
+            // Time for the driver to prepare what it would.
+            std::thread::sleep(Duration::from_millis(2));
+            engine.record_external_snapshot(G, LogId::new(index, 1), Digest([1; 32])).unwrap();
+            engine.compact_prefix(G, Index(index)).unwrap();
+        }
+    }
+    drop(engine);
+    let (mut rotations, mut removed) = (0, Vec::new());
+    for recorded in vfs.take_trace().ops {
+        match recorded.op {
+            Op::Rename { to, .. } => rotations += u32::from(to.ends_with(".seg")),
+            Op::Remove { path, .. } => removed.push(path),
+            _ => {}
+        }
+    }
+    assert!(rotations > 20, "{rotations}");
+    assert_eq!(removed, Vec::<String>::new(), "beside them others are filled with zeros");
+}
+
+#[test]
 fn reopening_for_ever_takes_no_space() {
     let (vfs, mut engine) = fresh();
     engine.append(G, &[entry(1, 1)]).unwrap();
@@ -100,7 +130,7 @@ fn reopening_for_ever_takes_no_space() {
     }
     assert_eq!(vfs.image().files.len(), before);
     engine.maintain().unwrap();
-    assert_eq!(engine.status().reserve, 3);
+    assert_eq!(engine.status().reserve, 4);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use seawall::vfs::mem::MemVfs;
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, EntryKind, GroupId, Index, LeaderTag, LogId, Options,
-    Store, Vote, WriteBatch, frame, highwater, identity, segment, snapshot,
+    Store, Vote, WriteBatch, evidence, frame, highwater, identity, segment, snapshot,
 };
 
 fn options() -> Options {
@@ -152,7 +152,11 @@ fn constants() -> BTreeMap<&'static str, Vec<(&'static str, Range<usize>)>> {
             "trailer",
             fields!(segment::trailer: MAGIC VERSION SEAL STORE SEGMENT EPOCH NEXT POSITION CHAIN CUT FOOTER ENTRIES RUNS STATE_LEN TABLE_CRC RUNS_CRC STATE_CRC LOST CRC),
         ),
-        ("high water", fields!(highwater::field: MAGIC STORE EPOCH SEGMENT POSITION CRC)),
+        ("high water", fields!(highwater::field: MAGIC STORE EPOCH SEGMENT POSITION EVIDENCE CRC)),
+        (
+            "evidence",
+            fields!(evidence::slot: MAGIC STORE SEQUENCE EPOCH ACT TEXT_LEN FROM TO GROUP INDEX POSITION PREVIOUS TEXT CRC),
+        ),
         ("chunk", snapshot::format::chunk::FIELDS.to_vec()),
         ("manifest", snapshot::format::manifest::FIELDS.to_vec()),
     ])

@@ -3,6 +3,8 @@
 //! Each file is: the name's length (1 byte), the name, the content's length (4 bytes, little-endian),
 //! the content. Unpacking is total: a length past the end means the rest.
 
+use std::ops::Range;
+
 /// The files as one byte string. A name has at most 255 bytes.
 ///
 /// # Panics
@@ -21,17 +23,30 @@ pub fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 /// The files that a byte string describes. Names that are not UTF-8 are left out.
 #[must_use]
-pub fn unpack(mut bytes: &[u8]) -> Vec<(&str, &[u8])> {
+pub fn unpack(bytes: &[u8]) -> Vec<(&str, &[u8])> {
+    let text = |name: Range<usize>| std::str::from_utf8(&bytes[name]).ok();
+    ranges(bytes).into_iter().filter_map(|(name, content)| Some((text(name)?, &bytes[content]))).collect()
+}
+
+/// The names of the files that a byte string describes, and where their contents are in it.
+#[must_use]
+pub fn places(bytes: &[u8]) -> Vec<(String, Range<usize>)> {
+    let text = |name: Range<usize>| std::str::from_utf8(&bytes[name]).map(str::to_owned).ok();
+    ranges(bytes).into_iter().filter_map(|(name, content)| Some((text(name)?, content))).collect()
+}
+
+/// Where each name and each content is.
+fn ranges(bytes: &[u8]) -> Vec<(Range<usize>, Range<usize>)> {
     let mut files = Vec::new();
-    while let Some((&len, rest)) = bytes.split_first() {
-        let (name, rest) = rest.split_at(usize::from(len).min(rest.len()));
-        let (len, rest) = rest.split_at(4.min(rest.len()));
-        let len = len.iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
-        let (content, rest) = rest.split_at(len.min(rest.len()));
-        if let Ok(name) = std::str::from_utf8(name) {
-            files.push((name, content));
-        }
-        bytes = rest;
+    let mut at = 0;
+    let end = |from: usize, len: usize| from.saturating_add(len).min(bytes.len());
+    while let Some(&len) = bytes.get(at) {
+        let name = at + 1..end(at + 1, usize::from(len));
+        let length = name.end..end(name.end, 4);
+        let len = bytes[length.clone()].iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+        let content = length.end..end(length.end, len);
+        at = content.end;
+        files.push((name, content));
     }
     files
 }

@@ -162,6 +162,11 @@ fn advice(error: &Error) -> (Exit, &'static str) {
         Error::Compacted { .. } | Error::PastEnd { .. } | Error::UnknownGroup { .. } => {
             (Exit::Usage, "run `seawall status` to see which groups and indexes there are")
         }
+        Error::CreationIncomplete => {
+            (Exit::Refused, "remove the directory, then create it again with `seawall create`")
+        }
+        Error::NotEmpty { .. } => (Exit::Refused, "name a new directory, or an empty one"),
+        Error::NotAStore { .. } => (Exit::Refused, "check the path; `seawall create` makes a store"),
         _ => (Exit::Refused, "run `seawall status` on the directory to see what is there"),
     }
 }

@@ -28,6 +28,13 @@ impl<'a> Data<'a> {
     }
 }
 
+impl std::fmt::Display for Data<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.data.map(|text| text.escape_debug().to_string());
+        f.write_str(&text.or_else(|| self.data_hex.clone()).unwrap_or_default())
+    }
+}
+
 /// Lower-case base16.
 pub(crate) fn base16(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

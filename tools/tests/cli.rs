@@ -11,6 +11,7 @@ mod cli {
     pub(crate) mod append;
     pub(crate) mod create;
     pub(crate) mod dump;
+    pub(crate) mod history;
     pub(crate) mod read;
     pub(crate) mod status;
     pub(crate) mod usage;

@@ -20,6 +20,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+use crate::core::method::Method;
 use crate::core::profile::{Profile, Unit};
 
 /// How many micro-operations of one cut can be told apart; the newest above are taken as lost.
@@ -55,6 +56,8 @@ pub struct Bounds {
     pub profile: Profile,
     /// The tear unit.
     pub unit: Unit,
+    /// Which of the states that are left are tried; all, but to compare with other methods.
+    pub method: Method,
 }
 
 impl Default for Bounds {
@@ -66,6 +69,7 @@ impl Default for Bounds {
             nested_depth: 0,
             profile: Profile::PosixStrict,
             unit: Unit::Sector,
+            method: Method::All,
         }
     }
 }

@@ -9,8 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::body::Tree;
-use crate::core::micro::{Effect, Micro, MicroOp, parent};
+use crate::core::body::{Dir, Tree};
+use crate::core::micro::{Effect, Micro, MicroOp};
 use crate::core::trace::{Ino, Op, Step};
 
 /// A micro-operation that is not in `base`.
@@ -74,10 +74,11 @@ impl<'a> Doubt<'a> {
                 Pending { id, forced: false, stuck: false, dirs: [dirs[0].is_some(), dirs[1].is_some()] };
             self.pending.push(pending);
         }
+        let until = self.micro.starts[step.since.unwrap_or(self.at).min(self.at)];
         let settled = match &step.op {
-            Op::SyncData { ino } => self.sync_file(*ino, false, step.failed),
-            Op::SyncAll { ino } => self.sync_file(*ino, true, step.failed),
-            Op::SyncDir { path } => self.sync_dir(path, step.failed),
+            Op::SyncData { ino } => self.sync_file(*ino, until, false, step.failed),
+            Op::SyncAll { ino } => self.sync_file(*ino, until, true, step.failed),
+            Op::SyncDir { .. } => self.sync_dir(self.micro.synced[&(self.at - 1)], until, step.failed),
             _ => false,
         };
         if settled {
@@ -87,13 +88,14 @@ impl<'a> Doubt<'a> {
         Advance { settled, added }
     }
 
-    fn sync_file(&mut self, ino: Ino, all: bool, failed: bool) -> bool {
+    /// A sync of a file; it covers micro-operations below `until`.
+    fn sync_file(&mut self, ino: Ino, until: usize, all: bool, failed: bool) -> bool {
         let mut settled = false;
         for pending in &mut self.pending {
             let effect = &self.micro.ops[pending.id].effect;
             // fdatasync writes a length back only if the data could not be read without it.
             let covered = effect.file() == Some(ino) && (all || !effect.shrinks());
-            if !covered || pending.stuck || pending.forced {
+            if !covered || pending.id >= until || pending.stuck || pending.forced {
                 continue;
             }
             pending.stuck = failed;
@@ -103,14 +105,14 @@ impl<'a> Doubt<'a> {
         settled
     }
 
-    fn sync_dir(&mut self, path: &str, failed: bool) -> bool {
+    fn sync_dir(&mut self, synced: Dir, until: usize, failed: bool) -> bool {
         let mut settled = false;
         for pending in &mut self.pending {
-            if pending.stuck || pending.forced {
+            if pending.id >= until || pending.stuck || pending.forced {
                 continue;
             }
             for (dir, waits) in self.micro.ops[pending.id].dirs().into_iter().zip(&mut pending.dirs) {
-                if dir == Some(path) && *waits {
+                if dir == Some(synced) && *waits {
                     pending.stuck |= failed;
                     *waits = failed;
                     pending.forced = !failed;
@@ -140,13 +142,14 @@ impl<'a> Doubt<'a> {
     fn absorb(&mut self) {
         let mut left: Vec<Pending> = Vec::new();
         let mut written: BTreeSet<Ino> = BTreeSet::new();
+        let mut grown: BTreeSet<Ino> = BTreeSet::new();
         let mut shortened: BTreeSet<Ino> = BTreeSet::new();
         for pending in std::mem::take(&mut self.pending) {
             let op = &self.micro.ops[pending.id];
             let waits = op.after.iter().any(|id| left.binary_search_by_key(id, |p| p.id).is_ok());
             let clashes = op.effect.file().is_some_and(|ino| match op.effect {
                 Effect::Data { .. } => shortened.contains(&ino),
-                _ => op.effect.shrinks() && written.contains(&ino),
+                _ => op.effect.shrinks() && (written.contains(&ino) || grown.contains(&ino)),
             });
             if pending.forced && !waits && !clashes {
                 self.do_to_base(&op.effect);
@@ -156,6 +159,8 @@ impl<'a> Doubt<'a> {
                 written.insert(ino);
             } else if op.effect.shrinks() {
                 shortened.extend(op.effect.file());
+            } else {
+                grown.extend(op.effect.file());
             }
             left.push(pending);
         }
@@ -172,15 +177,13 @@ impl<'a> Doubt<'a> {
 
 impl MicroOp {
     /// The directories that must be synced before a change of names is durable.
-    fn dirs(&self) -> [Option<&str>; 2] {
+    fn dirs(&self) -> [Option<Dir>; 2] {
         match &self.effect {
-            Effect::AddDir { name } | Effect::Add { name, .. } | Effect::Remove { name } => {
-                [Some(parent(&name.path)), None]
-            }
-            Effect::Rename { from, to, .. } => {
-                let (from, to) = (parent(&from.path), parent(&to.path));
-                [Some(from), (to != from).then_some(to)]
-            }
+            Effect::Add { name, .. } | Effect::Remove { name } => [Some(name.dir), None],
+            Effect::Rename { from: one, to: other, .. }
+            | Effect::Arrive { from: one, to: other, .. }
+            | Effect::Leave { from: one, to: other }
+            | Effect::Exchange { one, other } => [Some(one.dir), (one.dir != other.dir).then_some(other.dir)],
             Effect::Data { .. } | Effect::Size { .. } => [None, None],
         }
     }

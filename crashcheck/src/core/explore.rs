@@ -219,7 +219,12 @@ impl<S: Subject> Explorer<'_, '_, S> {
             if here.tears { (0..free).map(|bit| view.places(bit)).collect() } else { vec![Vec::new(); free] };
         let few: Vec<Vec<usize>> = all.iter().map(|places| few_places(places)).collect();
         let at = |bit: usize| if here.nested { few[bit].clone() } else { all[bit].clone() };
+        let in_doubt: Vec<_> =
+            doubt.pending.iter().filter(|p| !p.forced).map(|p| &doubt.op(p).effect).take(free).collect();
         choices::each(&order, self.bounds, fresh, &at, &mut |choice| {
+            if !self.bounds.method.tries(choice, &in_doubt) {
+                return ControlFlow::Continue(());
+            }
             let follow = choice.tear.is_none_or(|tear| few[tear.bit].contains(&tear.at));
             let (depth, tears) = (if follow { here.depth } else { 0 }, here.tears && choice.tear.is_none());
             self.state(&mut view, choice, &Here { depth, tears, ..here })

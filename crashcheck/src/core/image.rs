@@ -5,7 +5,8 @@
 //! hash depends on the bytes alone, not on how they are shared nor on whether zeros are stored.
 //!
 //! The hash of a tree is the sum over its files of a mix of (path, the sum over the file's pages of a
-//! mix of (index, bytes), length), and over its directories of their paths. Sums are 128 bits and
+//! mix of (index, bytes), length), over its directories of their paths, and over its symbolic links of
+//! (path, target). Two names of one file count as two files of the same bytes. Sums are 128 bits and
 //! wrap, so that a change of one page changes the hash by the difference of two terms.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ pub struct Image {
     pub dirs: BTreeSet<String>,
     /// The files.
     pub files: BTreeMap<String, Content>,
+    /// The symbolic links, and what they say.
+    pub links: BTreeMap<String, String>,
 }
 
 impl Content {
@@ -72,7 +75,8 @@ impl Image {
             file_term(path_hash(path), sum, content.len)
         });
         let dirs = self.dirs.iter().map(|path| dir_term(path_hash(path)));
-        files.chain(dirs).fold(0, u128::wrapping_add)
+        let links = self.links.iter().map(|(path, target)| link_term(path_hash(path), target));
+        files.chain(dirs).chain(links).fold(0, u128::wrapping_add)
     }
 }
 
@@ -142,10 +146,22 @@ pub fn dir_term(path: u128) -> u128 {
     mix(path, K[2])
 }
 
+/// The part of a tree's hash that a symbolic link makes.
+#[must_use]
+pub fn link_term(path: u128, target: &str) -> u128 {
+    mix(path.rotate_left(32) ^ path_hash(target), K[1])
+}
+
 /// The hash of a path.
 #[must_use]
 pub fn path_hash(path: &str) -> u128 {
-    path.as_bytes().iter().fold(u128::from(K[1]), |hash, byte| mix(hash, u64::from(*byte)))
+    path_hash_from(u128::from(K[1]), path)
+}
+
+/// The hash of a path whose first part, up to `rest`, has the given hash.
+#[must_use]
+pub fn path_hash_from(start: u128, rest: &str) -> u128 {
+    rest.as_bytes().iter().fold(start, |hash, byte| mix(hash, u64::from(*byte)))
 }
 
 /// Mixes a number into a hash.

@@ -173,22 +173,62 @@ fn is_state(view: &View<'_>, choice: &Choice) -> bool {
     torn && view.order.is_closed(&choice.kept)
 }
 
-/// The last path of each inode.
-struct Paths(BTreeMap<Ino, String>);
+/// The last path of each inode, for people.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    names: BTreeMap<String, Ino>,
+    last: BTreeMap<Ino, String>,
+}
 
 impl Paths {
-    fn new(trace: &Trace) -> Self {
-        Self(trace.inos.iter().map(|(path, ino)| (*ino, path.clone())).collect())
+    /// The paths of the trace's initial tree.
+    #[must_use]
+    pub fn new(trace: &Trace) -> Self {
+        let mut paths = Self { names: BTreeMap::new(), last: BTreeMap::new() };
+        trace.inos.iter().for_each(|(path, ino)| paths.put(path, *ino));
+        paths
     }
 
-    fn pass(&mut self, step: &Step) {
-        if let Op::Create { path, ino } | Op::Rename { to: path, ino, .. } = &step.op {
-            self.0.insert(*ino, path.clone());
+    /// Goes past a step.
+    pub fn pass(&mut self, step: &Step) {
+        match &step.op {
+            Op::Create { path, ino } | Op::Link { path, ino } => self.put(path, *ino),
+            Op::Remove { path } => {
+                self.names.remove(path);
+            }
+            Op::Rename { from, to } => {
+                let moved = self.take(from);
+                self.take(to);
+                moved.into_iter().for_each(|(rest, ino)| self.put(&format!("{to}{rest}"), ino));
+            }
+            Op::Exchange { one, other } => {
+                let (first, second) = (self.take(one), self.take(other));
+                first.into_iter().for_each(|(rest, ino)| self.put(&format!("{other}{rest}"), ino));
+                second.into_iter().for_each(|(rest, ino)| self.put(&format!("{one}{rest}"), ino));
+            }
+            _ => {}
         }
     }
 
-    fn of(&self, ino: Ino) -> &str {
-        self.0.get(&ino).map_or("a file without a name", String::as_str)
+    /// The last path of a file.
+    #[must_use]
+    pub fn of(&self, ino: Ino) -> &str {
+        self.last.get(&ino).map_or("a file without a name", String::as_str)
+    }
+
+    fn put(&mut self, path: &str, ino: Ino) {
+        self.names.insert(path.to_owned(), ino);
+        self.last.insert(ino, path.to_owned());
+    }
+
+    /// Takes out a file, or what is under a directory, with what follows the path in its own.
+    fn take(&mut self, path: &str) -> Vec<(String, Ino)> {
+        let is_in = |name: &str| name.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        let names: Vec<String> = self.names.keys().filter(|name| is_in(name)).cloned().collect();
+        names
+            .into_iter()
+            .map(|n| (n[path.len()..].to_owned(), self.names.remove(&n).expect("it is there")))
+            .collect()
     }
 }
 
@@ -213,35 +253,47 @@ fn describe(
             None if choice.kept.has(bit) => "kept".to_owned(),
             None => "lost".to_owned(),
         };
-        let _ = writeln!(text, "  {bit:3} {fate}: step {}", op_text(view.op(bit), paths));
+        let op = view.op(bit);
+        let _ = writeln!(text, "  {bit:3} {fate}: step {}, {}", op.step, op_text(op, &steps[op.step], paths));
     }
 }
 
-fn op_text(op: &MicroOp, paths: &Paths) -> String {
-    let what = match &op.effect {
+/// What a micro-operation of a step does.
+#[must_use]
+pub fn op_text(op: &MicroOp, step: &Step, paths: &Paths) -> String {
+    match &op.effect {
         Effect::Data { ino, pages, .. } => {
             let indexes: Vec<usize> = pages.iter().map(|p| p.index).collect();
             format!("{}, data of pages {indexes:?}", paths.of(*ino))
         }
         Effect::Size { ino, from, to } => format!("{}, length {from} to {to}", paths.of(*ino)),
-        Effect::AddDir { name } => format!("directory {}", name.path),
-        Effect::Add { name, .. } => format!("name {}", name.path),
-        Effect::Remove { name } => format!("{} removed", name.path),
-        Effect::Rename { from, to, .. } => format!("{} renamed {}", from.path, to.path),
-    };
-    format!("{}, {what}", op.step)
+        Effect::Leave { .. } => format!("{}, the end of the old name", step_text(step, paths)),
+        Effect::Add { .. }
+        | Effect::Remove { .. }
+        | Effect::Rename { .. }
+        | Effect::Arrive { .. }
+        | Effect::Exchange { .. } => step_text(step, paths),
+    }
 }
 
-fn step_text(step: &Step, paths: &Paths) -> String {
+/// What a step did.
+#[must_use]
+pub fn step_text(step: &Step, paths: &Paths) -> String {
     let text = match &step.op {
         Op::CreateDir { path } => format!("the directory {path}"),
+        Op::RemoveDir { path } => format!("the removal of the directory {path}"),
         Op::Create { path, .. } => format!("the creation of {path}"),
+        Op::CreateUnnamed { .. } => "the creation of a file without a name".to_owned(),
+        Op::Link { path, ino } => format!("the name {path} for {}", paths.of(*ino)),
+        Op::Symlink { path, target } => format!("the symbolic link {path} to {target}"),
         Op::Write { ino, offset, data } => {
             format!("a write of {} bytes at {offset} of {}", data.len(), paths.of(*ino))
         }
         Op::SetLen { ino, len } => format!("the length {len} of {}", paths.of(*ino)),
-        Op::Rename { from, to, .. } => format!("the rename of {from} to {to}"),
-        Op::Remove { path, .. } => format!("the removal of {path}"),
+        Op::Zero { ino, offset, len } => format!("{len} bytes zeroed at {offset} of {}", paths.of(*ino)),
+        Op::Rename { from, to } => format!("the rename of {from} to {to}"),
+        Op::Exchange { one, other } => format!("the exchange of {one} and {other}"),
+        Op::Remove { path } => format!("the removal of {path}"),
         Op::SyncData { ino } => format!("fdatasync of {}", paths.of(*ino)),
         Op::SyncAll { ino } => format!("fsync of {}", paths.of(*ino)),
         Op::SyncDir { path } => format!("fsync of the directory {path:?}"),

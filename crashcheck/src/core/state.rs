@@ -10,11 +10,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::core::body::{Body, Name, Tree};
+use crate::core::body::{Body, Entry, Listed, Tree};
 use crate::core::choices::{Choice, MAX_FREE, Mask, Order, Tear};
 use crate::core::doubt::{Doubt, Pending};
-use crate::core::image::{Image, PAGE, Page, bytes_of, dir_term, file_term, page_hash, page_of, page_term};
-use crate::core::micro::{Effect, MicroOp};
+use crate::core::image::{Image, Page, dir_term, file_term, link_term};
+use crate::core::micro::{Effect, MicroOp, tear_places, torn_pages};
 use crate::core::trace::{Ino, Trace};
 
 /// A cut, ready to make states of.
@@ -55,16 +55,12 @@ struct Slot {
 /// The names of one set of pending changes of names.
 #[derive(Debug)]
 struct Names {
-    tree: Vec<(Name, Ino)>,
-    dirs: Vec<Name>,
+    list: Vec<Listed>,
     /// The part of the hash that no pending data changes.
     fixed: u128,
     /// The names of files of which something is pending.
     touched: Vec<(u128, usize)>,
 }
-
-/// A tear's place is counted from the start of its block of so many pages.
-const BLOCK_PAGES: usize = 8;
 
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Fold>>;
 
@@ -177,17 +173,7 @@ impl<'a> View<'a> {
     /// Where a free micro-operation can be torn: after each differing byte but the last.
     #[must_use]
     pub fn places(&self, bit: usize) -> Vec<usize> {
-        let Effect::Data { pages, tearable: true, .. } = &self.op(bit).effect else { return Vec::new() };
-        let Some(first) = pages.first() else { return Vec::new() };
-        let block = first.index - first.index % BLOCK_PAGES;
-        let mut places = Vec::new();
-        for change in pages {
-            let (old, new) = (bytes_of(change.before.as_ref()), bytes_of(change.after.as_ref()));
-            let start = (change.index - block) * PAGE;
-            places.extend((0..PAGE).filter(|i| old[*i] != new[*i]).map(|i| start + i + 1));
-        }
-        places.pop();
-        places
+        tear_places(&self.op(bit).effect)
     }
 
     /// The hash of a choice's state.
@@ -235,23 +221,7 @@ impl<'a> View<'a> {
     /// The torn unit's pages that change, with their terms.
     fn torn_pages(&self, tear: Tear) -> Vec<(Option<Page>, u128)> {
         let Effect::Data { pages, .. } = &self.op(tear.bit).effect else { return Vec::new() };
-        let block = pages.first().map_or(0, |p| p.index - p.index % BLOCK_PAGES);
-        let mixed = pages.iter().map(|change| {
-            let start = (change.index - block) * PAGE;
-            let within = tear.at.saturating_sub(start).min(PAGE);
-            let (old, new) = ((&change.before, change.before_term), (&change.after, change.after_term));
-            let (first, second) = if tear.new_first { (new, old) } else { (old, new) };
-            if within == 0 || within == PAGE {
-                let (page, term) = if within == 0 { second } else { first };
-                return (page.clone(), term);
-            }
-            let mut bytes = *bytes_of(first.0.as_ref());
-            bytes[within..].copy_from_slice(&bytes_of(second.0.as_ref())[within..]);
-            let page = page_of(&bytes);
-            let term = page_term(change.index, page_hash(page.as_ref()));
-            (page, term)
-        });
-        mixed.collect()
+        torn_pages(pages, tear.at, tear.new_first)
     }
 
     /// Whether a pending micro-operation is kept.
@@ -287,26 +257,28 @@ impl<'a> View<'a> {
         if let Some(known) = self.name_memo.get(&key) {
             return *known;
         }
-        let mut tree = Tree { dirs: self.doubt.base.dirs.clone(), ..Tree::default() };
-        tree.names.clone_from(&self.doubt.base.names);
+        let mut tree = Tree { names: self.doubt.base.names.clone(), ..Tree::default() };
         for (at, pending) in self.doubt.pending.iter().enumerate() {
             if self.keeps(at, &key) {
                 self.op_of(pending).effect.apply_to_names(&mut tree);
             }
         }
-        let mut names = Names { tree: Vec::new(), dirs: Vec::new(), fixed: 0, touched: Vec::new() };
-        for (name, ino) in tree.names {
-            if let Some(slot) = self.slot_of.get(&ino) {
-                names.touched.push((name.hash, *slot));
-            } else {
-                let (sum, len) = self.doubt.base.bodies.get(&ino).map_or((0, 0), |b| (b.sum, b.len));
-                names.fixed = names.fixed.wrapping_add(file_term(name.hash, sum, len));
-            }
-            names.tree.push((name, ino));
+        let mut names = Names { list: tree.list(), fixed: 0, touched: Vec::new() };
+        for listed in &names.list {
+            let term = match &listed.entry {
+                Entry::Dir(_) => dir_term(listed.hash),
+                Entry::Link(target) => link_term(listed.hash, target),
+                Entry::File(ino) => {
+                    if let Some(slot) = self.slot_of.get(ino) {
+                        names.touched.push((listed.hash, *slot));
+                        continue;
+                    }
+                    let (sum, len) = self.doubt.base.bodies.get(ino).map_or((0, 0), |b| (b.sum, b.len));
+                    file_term(listed.hash, sum, len)
+                }
+            };
+            names.fixed = names.fixed.wrapping_add(term);
         }
-        names.dirs.extend(tree.dirs);
-        let dirs = names.dirs.iter().map(|name| dir_term(name.hash));
-        names.fixed = dirs.fold(names.fixed, u128::wrapping_add);
         self.name_views.push(names);
         self.name_memo.insert(key, self.name_views.len() - 1);
         self.name_views.len() - 1
@@ -316,25 +288,23 @@ impl<'a> View<'a> {
         self.doubt.op(pending)
     }
 
-    /// The files of a choice's state, by name.
-    fn files(&self, names: usize, choice: &Choice) -> impl Iterator<Item = (&Name, Cow<'_, Body>)> {
-        self.name_views[names].tree.iter().map(move |(name, ino)| {
-            let body = match (self.slot_of.get(ino), self.doubt.base.bodies.get(ino)) {
-                (Some(slot), _) => Cow::Owned(self.body(*slot, choice)),
-                (None, Some(body)) => Cow::Borrowed(body),
-                (None, None) => Cow::Owned(Body::default()),
-            };
-            (name, body)
-        })
+    /// A file of a choice's state.
+    fn file(&self, ino: Ino, choice: &Choice) -> Cow<'_, Body> {
+        match (self.slot_of.get(&ino), self.doubt.base.bodies.get(&ino)) {
+            (Some(slot), _) => Cow::Owned(self.body(*slot, choice)),
+            (None, Some(body)) => Cow::Borrowed(body),
+            (None, None) => Cow::Owned(Body::default()),
+        }
     }
 
     /// The bytes of a choice's state.
     pub fn image(&mut self, choice: &Choice) -> Image {
         let names = self.names(&choice.kept);
-        let dirs = self.name_views[names].dirs.iter().map(|name| name.path.to_string()).collect();
-        let files =
-            self.files(names, choice).map(|(name, body)| (name.path.to_string(), Body::content(body)));
-        Image { dirs, files: files.collect() }
+        let mut image = Image::default();
+        for Listed { path, entry, .. } in &self.name_views[names].list {
+            image.put(path, entry, |ino| Body::content(self.file(ino, choice)));
+        }
+        image
     }
 
     /// The state of a choice as the tree on which `trace`, recorded on its image, begins.
@@ -343,13 +313,22 @@ impl<'a> View<'a> {
     /// If the trace has no inode for a file of the state.
     pub fn tree(&mut self, choice: &Choice, trace: &Trace) -> Tree {
         let names = self.names(&choice.kept);
-        let mut tree =
-            Tree { dirs: self.name_views[names].dirs.iter().cloned().collect(), ..Tree::default() };
-        for (name, body) in self.files(names, choice) {
-            let ino = trace.inos.get(&*name.path);
-            let ino = *ino.unwrap_or_else(|| panic!("the recovery's trace has no inode for {}", name.path));
-            tree.names.insert(name.clone(), ino);
-            tree.bodies.insert(ino, body.into_owned());
+        let mut tree = Tree::default();
+        for Listed { path, name, entry, .. } in &self.name_views[names].list {
+            let entry = match entry {
+                Entry::File(old) => {
+                    let ino = trace.inos.get(&**path);
+                    let ino = *ino.unwrap_or_else(|| panic!("the recovery's trace has no inode for {path}"));
+                    tree.bodies.insert(ino, self.file(*old, choice).into_owned());
+                    Entry::File(ino)
+                }
+                Entry::Dir(dir) => {
+                    tree.newest = tree.newest.max(dir.0);
+                    entry.clone()
+                }
+                Entry::Link(_) => entry.clone(),
+            };
+            tree.names.insert(name.clone(), entry);
         }
         tree
     }

@@ -1,24 +1,32 @@
 //! What was done to a disk: the operations of one run, in order, by inode.
 //!
 //! I own the vocabulary. A trace is complete (every change of the tree is in it) and in the order in
-//! which the file system did the operations. A sync covers exactly the operations before it, so a
-//! recorder of concurrent writers puts it where it *began*. I do not know what a crash does to it
-//! (see `doubt`) nor who recorded it.
+//! which the file system did the operations. A sync is where it *returned*: until then it promises
+//! nothing. It covers the operations before it, or, if others went on meanwhile, those before it
+//! *began* ([`Step::since`]). Attributes such as modes and times are not part of a trace's tree. I do not
+//! know what a crash does to it (see `doubt`) nor who recorded it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::image::Image;
 
 /// An inode's number, never used twice within a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ino(pub u32);
 
 /// One operation. Paths are relative to the root, with `/` between parts; the root is `""`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// A new, empty directory.
     CreateDir {
+        /// Its path.
+        path: String,
+    },
+    /// A directory removed; it was empty.
+    RemoveDir {
         /// Its path.
         path: String,
     },
@@ -28,6 +36,25 @@ pub enum Op {
         path: String,
         /// Its inode.
         ino: Ino,
+    },
+    /// A new, empty file without a name (`O_TMPFILE`).
+    CreateUnnamed {
+        /// Its inode.
+        ino: Ino,
+    },
+    /// A further name, or the first, of a file.
+    Link {
+        /// The new path.
+        path: String,
+        /// The file.
+        ino: Ino,
+    },
+    /// A new symbolic link.
+    Symlink {
+        /// Its path.
+        path: String,
+        /// What it says.
+        target: String,
     },
     /// Bytes written; the file grows if they end past its end.
     Write {
@@ -45,21 +72,33 @@ pub enum Op {
         /// The new length.
         len: u64,
     },
-    /// A file renamed, over whatever had the new name.
+    /// Bytes within the file made zero; the length stays (a punched hole, a zeroed range).
+    Zero {
+        /// The file.
+        ino: Ino,
+        /// Where.
+        offset: u64,
+        /// How many; what lies past the file's end has no effect.
+        len: u64,
+    },
+    /// A file, link or directory renamed, over whatever had the new name.
     Rename {
         /// The old path.
         from: String,
         /// The new path.
         to: String,
-        /// The file that was renamed.
-        ino: Ino,
     },
-    /// A name removed.
+    /// Two names that exchange what they name.
+    Exchange {
+        /// One path.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// A name of a file or link removed; a file that is open lives on without it.
     Remove {
         /// The path.
         path: String,
-        /// The file that had it.
-        ino: Ino,
     },
     /// fdatasync.
     SyncData {
@@ -81,7 +120,7 @@ pub enum Op {
 }
 
 /// An operation and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What was done.
     pub op: Op,
@@ -89,11 +128,14 @@ pub struct Step {
     /// in doubt for good. Any other failed operation is left out by the recorder, or recorded as what
     /// it did.
     pub failed: bool,
+    /// For a sync during which other operations went on: how many steps there were when it began. It
+    /// covers those alone. `None`: it covers all steps before it.
+    pub since: Option<usize>,
 }
 
 impl From<Op> for Step {
     fn from(op: Op) -> Self {
-        Self { op, failed: false }
+        Self { op, failed: false, since: None }
     }
 }
 
@@ -102,7 +144,7 @@ impl From<Op> for Step {
 pub struct Trace {
     /// The tree before the first operation; all of it is durable.
     pub initial: Image,
-    /// The inode of each file of `initial`, and of no other.
+    /// The inode of each file of `initial`, and of no other; names of one file share one.
     pub inos: BTreeMap<String, Ino>,
     /// The operations.
     pub steps: Vec<Step>,
@@ -126,6 +168,36 @@ impl Trace {
     pub fn cut(&self, steps: usize) -> Cut {
         let marks = self.steps[..steps].iter().filter(|s| matches!(s.op, Op::Mark(_))).count();
         Cut { steps, marks }
+    }
+
+    /// The trace with one more step, before the one that is now at `at`.
+    #[must_use]
+    pub fn with_step(&self, at: usize, op: Op) -> Self {
+        let mut trace = self.clone();
+        trace.steps.insert(at, op.into());
+        for step in &mut trace.steps {
+            step.since = step.since.map(|since| if since > at { since + 1 } else { since });
+        }
+        trace
+    }
+
+    /// The trace with one of its syncs covering nothing.
+    #[must_use]
+    pub fn without_sync(&self, at: usize) -> Self {
+        let mut trace = self.clone();
+        trace.steps[at].since = Some(0);
+        trace
+    }
+
+    /// The trace without one of its steps.
+    #[must_use]
+    pub fn without_step(&self, at: usize) -> Self {
+        let mut trace = self.clone();
+        trace.steps.remove(at);
+        for step in &mut trace.steps {
+            step.since = step.since.map(|since| if since > at { since - 1 } else { since });
+        }
+        trace
     }
 
     /// The values of the marks, in order.

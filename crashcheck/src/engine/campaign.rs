@@ -152,11 +152,17 @@ pub fn campaign(options: &Options, mut progress: impl FnMut(&Summary) + Send) ->
     let reached =
         pool(options.jobs, options.first, work, options.seconds.map(Duration::from_secs), each, take);
     summary.resume = reached.next;
-    summary.complete_length = if options.first == 0 { plan.complete_length(reached.next) } else { 0 };
+    summary.complete_length = if options.first == 0 { complete_length(options, reached.next) } else { 0 };
     summary.seen = seen.distinct();
     summary.seconds = begun.elapsed().as_secs_f64();
     summary.found = minimise_all::<MemVfs>(raw, &options.bounds);
     summary
+}
+
+/// How long the sequences are that were all run, if everything below a number was.
+#[must_use]
+pub fn complete_length(options: &Options, next: u64) -> u32 {
+    Plan::new(options.seed, options.length, options.groups).complete_length(next)
 }
 
 fn merge(summary: &mut Summary, raw: &mut Vec<(Sequence, Option<Id>, Violation)>, one: One) {

@@ -19,7 +19,7 @@ pub fn to_disk(image: Image) -> mem::Image {
 #[must_use]
 pub fn from_disk(image: mem::Image) -> Image {
     let files = image.files.into_iter().map(|(path, c)| (path, Content { len: c.len, pages: c.pages }));
-    Image { dirs: image.dirs, files: files.collect() }
+    Image { dirs: image.dirs, files: files.collect(), ..Image::default() }
 }
 
 /// The core's trace of a recording.
@@ -28,7 +28,7 @@ pub fn trace(recorded: mem::Trace) -> Trace {
     Trace {
         initial: from_disk(recorded.initial),
         inos: recorded.inos.into_iter().map(|(path, ino)| (path, Ino(ino.0))).collect(),
-        steps: recorded.ops.into_iter().map(|r| Step { op: op(r.op), failed: r.failed }).collect(),
+        steps: recorded.ops.into_iter().map(|r| Step { failed: r.failed, ..op(r.op).into() }).collect(),
     }
 }
 
@@ -38,8 +38,8 @@ fn op(op: mem::Op) -> Op {
         mem::Op::Create { path, ino } => Op::Create { path, ino: Ino(ino.0) },
         mem::Op::Write { ino, offset, data } => Op::Write { ino: Ino(ino.0), offset, data },
         mem::Op::SetLen { ino, len } => Op::SetLen { ino: Ino(ino.0), len },
-        mem::Op::Rename { from, to, ino, .. } => Op::Rename { from, to, ino: Ino(ino.0) },
-        mem::Op::Remove { path, ino } => Op::Remove { path, ino: Ino(ino.0) },
+        mem::Op::Rename { from, to, .. } => Op::Rename { from, to },
+        mem::Op::Remove { path, .. } => Op::Remove { path },
         mem::Op::SyncData { ino, .. } => Op::SyncData { ino: Ino(ino.0) },
         mem::Op::SyncAll { ino, .. } => Op::SyncAll { ino: Ino(ino.0) },
         mem::Op::SyncDir { path } => Op::SyncDir { path },

@@ -6,6 +6,7 @@
 //! is compared with the model's. I do not explore crashes (see the core) nor judge what comes back
 //! after one (see judge).
 
+mod overlap;
 mod restart;
 
 use std::io::Write;
@@ -72,7 +73,13 @@ pub fn create_options() -> CreateOptions {
 /// The options of every open.
 #[must_use]
 pub fn open_options() -> Options {
-    Options { driver: Driver::Caller, chunk_bytes: 512, zstd_level: None, ..Options::default() }
+    Options {
+        driver: Driver::Caller,
+        chunk_bytes: 512,
+        zstd_level: None,
+        max_syncs_in_flight: 3,
+        ..Options::default()
+    }
 }
 
 /// The refusal that an error stands for, if it stands for one.
@@ -133,6 +140,8 @@ pub(super) struct Host<V: Disk> {
     pub(super) faulty: bool,
     /// Which error the next `fail` gives.
     pub(super) errno: u8,
+    /// Which error follows that one, and when.
+    pub(super) second: Option<u8>,
     serial: u64,
     wrong: Vec<Violation>,
 }
@@ -154,6 +163,7 @@ impl<V: Disk> Host<V> {
             poisoned: false,
             faulty: false,
             errno: 0,
+            second: None,
             serial: 0,
             wrong: Vec::new(),
         };
@@ -302,7 +312,10 @@ impl<V: Disk> Host<V> {
             let state = self.fold.live().clone();
             let plans = Planner::new(&state, &mut self.serial, salt & !1).compact_to_commit();
             for plan in plans {
-                self.settle();
+                // With 16 the pointer is not durable either.
+                if salt & 16 == 0 {
+                    self.settle();
+                }
                 let Plan::Batch(acts) = plan else { unreachable!("an external pointer is a batch") };
                 if !self.issue(acts) {
                     return;
@@ -564,71 +577,6 @@ impl<V: Disk> Host<V> {
     /// Whether a batch was refused since there were `events` events.
     pub(super) fn refused_since(&self, events: usize) -> bool {
         self.history.events[events..].iter().any(|e| matches!(e, Event::Never(_)))
-    }
-
-    /// Two flushes at once; which of them is synced and acknowledged first, the salt says.
-    pub(super) fn overlap(&mut self, salt: u8) {
-        let mut flushes = Vec::new();
-        let mut early = Vec::new();
-        let mut before = None;
-        for n in 0..2 {
-            let mut acts = self.append_acts(salt.wrapping_add(n));
-            if n == 1 && salt & 64 != 0 {
-                // A batch without payload, in the group of the first.
-                let id = before.take().expect("the first batch was taken");
-                acts = vec![Act::new(id, What::Commit(self.fold.live().groups[&id].last.index))];
-            }
-            before = Some(acts[0].group());
-            if !self.issue(acts) {
-                break;
-            }
-            self.call_back();
-            match self.engine().begin_flush() {
-                // The first is synced before the second is written, and heard of after.
-                Ok(Some(flush)) if n == 0 && salt & 32 != 0 => early.push(flush.sync()),
-                Ok(flush) => flushes.extend(flush),
-                Err(e) => self.surprise("begin_flush", &e),
-            }
-            self.poll();
-        }
-        self.acknowledge(&mut early);
-        if salt & 8 != 0 {
-            let acts = self.append_acts(salt);
-            self.issue(acts);
-        }
-        if salt & 2 == 0 {
-            flushes.reverse();
-        }
-        let mut synced = Vec::new();
-        let mut pending = flushes.len();
-        for flush in flushes {
-            pending -= 1;
-            synced.push(flush.sync());
-            self.poll();
-            if salt & 4 != 0 {
-                let (events, only) = (self.events(), pending > 0 && salt & 34 == 0);
-                self.acknowledge(&mut synced);
-                // L9: with both written and only the later one synced, nothing is settled.
-                if only && !self.poisoned && self.events() > events {
-                    self.fault("P16", "acknowledged before an earlier flush was synced".into());
-                }
-            }
-        }
-        if salt & 16 != 0 {
-            synced.reverse();
-        }
-        self.acknowledge(&mut synced);
-        self.settle();
-    }
-
-    fn acknowledge(&mut self, synced: &mut Vec<seawall::Synced<V>>) {
-        for one in synced.drain(..) {
-            let result = one.acknowledge();
-            self.poll();
-            if let Err(e) = result {
-                self.surprise("acknowledge", &e);
-            }
-        }
     }
 
     /// Compares all that can be read with the model.

@@ -39,6 +39,7 @@ impl<V: Disk> Host<V> {
             Kind::NoSpace => self.no_space(step.salt),
             Kind::ReadError => self.read_error(step.salt),
             Kind::Errno => self.errno = step.salt,
+            Kind::SecondErrno => self.second = Some(step.salt),
             Kind::Fail => self.fail(step.salt),
             other => unreachable!("{other:?} injects nothing"),
         }
@@ -132,17 +133,37 @@ impl<V: Disk> Host<V> {
         if salt & 4 != 0 && !self.poisoned {
             self.rotate_or_refuse();
         }
-        if !self.poisoned {
-            let term = 1 + self.live_term();
-            let vote = Vote::new(term, 0, payload(term, 6));
-            if !self.batch(vec![Act::new(GROUPS[1], What::Vote(vote))]) {
-                self.fault("P17", "a vote was refused on a full disk".into());
-            }
+        // Votes go on for ever, also between refused entries and after any number of restarts.
+        for n in 0..3 {
+            self.votes_on_full_disk();
+            self.entry_on_full_disk(n);
+            self.votes_on_full_disk();
+            self.reopen(false);
         }
-        self.reopen(false);
         mem.set_capacity(None);
         if self.engine.is_none() {
             self.reopen(false);
+        }
+    }
+
+    /// More votes than the active segment takes: the reserve is needed.
+    fn votes_on_full_disk(&mut self) {
+        if self.poisoned || self.engine.is_none() {
+            return;
+        }
+        for _ in 0..4 {
+            let term = 1 + self.live_term();
+            let vote = Vote::new(term, 0, payload(term, 6));
+            if !self.batch(vec![Act::new(GROUPS[1], What::Vote(vote))]) {
+                return self.fault("P17", "a vote was refused on a full disk".into());
+            }
+        }
+    }
+
+    /// An entry is taken or refused; taking it must not use up what the votes need.
+    fn entry_on_full_disk(&mut self, n: u8) {
+        if !self.poisoned && self.engine.is_some() {
+            self.planned(Step::new(Kind::AppendLarge, n));
         }
     }
 
@@ -189,16 +210,21 @@ impl<V: Disk> Host<V> {
         let error = ERRORS[usize::from(self.errno & 7)];
         let sticky = self.errno & 8 != 0 && error != Some(EINTR) && error.is_some();
         let nth = u64::from(self.errno >> 4) * 32 + u64::from(salt >> 3);
-        let seen = AtomicU64::new(0);
-        let faults = move |call: &Call| {
+        let second = self.second.take().map(|s| (ERRORS[usize::from(s & 7)], nth + 1 + u64::from(s >> 3)));
+        let seen = [AtomicU64::new(0), AtomicU64::new(0)];
+        let strike = move |call: &Call, error: Option<i32>, seen: &AtomicU64, hit: &dyn Fn(u64) -> bool| {
             let fault = match (error, call.kind) {
                 (Some(errno), _) => Fault::Errno(errno),
                 (None, CallKind::Write) => Fault::ShortWrite(100),
                 (None, CallKind::Read) => Fault::ShortRead(100),
                 _ => return None,
             };
-            let n = seen.fetch_add(1, Ordering::Relaxed);
-            (n == nth || sticky && n > nth).then_some(fault)
+            hit(seen.fetch_add(1, Ordering::Relaxed)).then_some(fault)
+        };
+        let faults = move |call: &Call| {
+            let first = strike(call, error, &seen[0], &|n| n == nth || sticky && n > nth);
+            let second = second.and_then(|(error, at)| strike(call, error, &seen[1], &|n| n == at));
+            first.or(second)
         };
         self.disk.mem().set_faults(Some(Arc::new(faults)));
         match salt & 7 {

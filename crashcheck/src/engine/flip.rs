@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use seawall::vfs::mem::{self, MemVfs};
 use serde::Serialize;
 
 use super::media::{Known, Outcome, flip, truncate};
-use crate::core::pool::pool;
+use crate::core::pool::{Progress, pool};
 
 /// What became of every flip and truncation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -32,6 +33,8 @@ pub struct Counts {
     pub refused: u64,
     /// Wrong, and nothing said so.
     pub silent: u64,
+    /// More lost than one sector may cost.
+    pub unhealed: u64,
     /// Panics.
     pub panics: u64,
     /// Opens that took longer than [`HANG`].
@@ -48,10 +51,10 @@ pub const HANG: Duration = Duration::from_secs(10);
 const TOLD: usize = 10;
 
 impl Counts {
-    /// Whether nothing was silent and nothing panicked or hung.
+    /// Whether nothing was silent or unhealed, and nothing panicked or hung.
     #[must_use]
     pub fn is_pass(&self) -> bool {
-        self.silent + self.panics + self.hangs == 0
+        self.silent + self.unhealed + self.panics + self.hangs == 0
     }
 
     fn note(&mut self, outcome: Outcome, what: impl FnOnce() -> String) {
@@ -63,6 +66,10 @@ impl Counts {
             Outcome::Silent(text) => {
                 self.silent += 1;
                 self.tell(format!("SILENT {}: {text}", what()));
+            }
+            Outcome::Unhealed(text) => {
+                self.unhealed += 1;
+                self.tell(format!("UNHEALED {}: {text}", what()));
             }
             Outcome::Panic(text) => {
                 self.panics += 1;
@@ -85,13 +92,25 @@ impl Counts {
         self.reported += other.reported;
         self.refused += other.refused;
         self.silent += other.silent;
+        self.unhealed += other.unhealed;
         self.panics += other.panics;
         self.hangs += other.hangs;
         other.findings.into_iter().for_each(|text| self.tell(text));
     }
 }
 
-/// A stretch of one file: all its bits, or all its lengths.
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Threads.
+    pub jobs: usize,
+    /// The first sector.
+    pub first: u64,
+    /// When to stop.
+    pub limit: Option<Duration>,
+}
+
+/// A sector of one file: its bits, and the lengths that end in it.
 #[derive(Clone, Copy)]
 struct Stretch<'a> {
     known: &'a Known,
@@ -103,11 +122,14 @@ struct Stretch<'a> {
 /// Bytes in a stretch.
 const STRETCH: u64 = 512;
 
-/// Tries them all; `progress` hears of bytes done and bytes in all.
+/// Tries them, and says how far it came; `progress` hears of bytes done and bytes in all.
 ///
 /// # Errors
 /// If a store that nothing was done to is not found exact: the harness is broken.
-pub fn run(jobs: usize, mut progress: impl FnMut(u64, u64) + Send) -> Result<Counts, String> {
+pub fn run(
+    settings: &Settings,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<(Counts, Progress), String> {
     let begun = Instant::now();
     let stores = [Known::clean::<MemVfs>(), Known::unclean::<MemVfs>()];
     for known in &stores {
@@ -120,12 +142,12 @@ pub fn run(jobs: usize, mut progress: impl FnMut(u64, u64) + Send) -> Result<Cou
     let mut counts = Counts { bytes: stores.iter().map(|s| s.image.bytes()).sum(), ..Counts::default() };
     let all = counts.bytes;
     let done = AtomicU64::new(0);
-    let total = stretches.len() as u64;
+    let first = usize::try_from(settings.first).expect("64 bits");
     let reached = pool(
-        jobs,
-        0,
-        stretches.into_iter(),
-        None,
+        settings.jobs,
+        settings.first,
+        stretches.into_iter().skip(first),
+        settings.limit,
         |_, stretch, _| Some(stretch.run()),
         |_, one| {
             counts.merge(one);
@@ -133,9 +155,8 @@ pub fn run(jobs: usize, mut progress: impl FnMut(u64, u64) + Send) -> Result<Cou
             ControlFlow::Continue(())
         },
     );
-    assert_eq!(reached.next, total, "every stretch was taken");
     counts.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    Ok(counts)
+    Ok((counts, reached))
 }
 
 fn stretches(known: &Known) -> Vec<Stretch<'_>> {
@@ -149,6 +170,12 @@ fn stretches(known: &Known) -> Vec<Stretch<'_>> {
         }
     }
     all
+}
+
+/// What this thread has used: it may be stopped for as long as it likes.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("it does not go back before 0")
 }
 
 impl Stretch<'_> {
@@ -167,11 +194,11 @@ impl Stretch<'_> {
     }
 
     fn probe(&self, counts: &mut Counts, image: mem::Image, what: impl Fn() -> String) {
-        let begun = Instant::now();
+        let begun = processor_time();
         let outcome = self.known.probe::<MemVfs>(image);
         let name = || format!("{} of {} in the store {}", what(), self.file, self.known.name);
         counts.note(outcome, name);
-        if begun.elapsed() > HANG {
+        if processor_time() - begun > HANG {
             counts.hangs += 1;
             counts.tell(format!("HANG {}", name()));
         }

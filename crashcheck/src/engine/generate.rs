@@ -49,6 +49,7 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::NoSpace, 2),
     (Kind::ReadError, 2),
     (Kind::Errno, 2),
+    (Kind::SecondErrno, 1),
     (Kind::Fail, 3),
 ];
 

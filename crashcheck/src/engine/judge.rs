@@ -12,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
+use seawall::evidence::{self, Act, Evidence, Noted};
 use seawall::types::{Epoch, GroupId, Index, SnapshotOwner, Term};
-use seawall::{Error, RecoveryReport};
+use seawall::{Error, RecoveryReport, Tail, VerifyReport};
 
 use super::execute::Run;
 use super::oracle::{Group, Moment, State, What};
 use crate::core::subject::Violation;
+use crate::core::trace::{Op, Trace};
 
 /// What a completed recovery showed.
 #[derive(Clone, Debug)]
@@ -112,6 +114,36 @@ pub fn unreadable(moment: &Moment, what: &str) -> Option<Violation> {
 #[must_use]
 pub fn false_alarm(text: String) -> Violation {
     Violation { property: "P12", silent: false, false_alarm: true, text }
+}
+
+/// P23 Evidence: the chain holds, and when an open calls the tail torn, an event that says so is durable
+/// before a byte of that segment changes. Asked where the open itself was recorded.
+#[must_use]
+pub fn p23(trace: &Trace, report: &RecoveryReport, evidence: &Result<Evidence, String>) -> Option<String> {
+    let evidence = match evidence {
+        Ok(evidence) => evidence,
+        Err(e) => return Some(format!("the evidence cannot be read: {e}")),
+    };
+    if let Some(fault) = evidence.fault(0) {
+        return Some(format!("the evidence was made good without a media fault: {fault}"));
+    }
+    if report.tail != Tail::Torn {
+        return None;
+    }
+    let is_cut = |noted: &&Noted| noted.epoch == report.epoch && noted.event.act == Act::Cut;
+    let Some(cut) = evidence.events.iter().find(is_cut) else {
+        return Some("a torn tail was cut, and no evidence says so".into());
+    };
+    let (file, written) = (trace.inos.get(&cut.event.text), trace.inos.get(evidence::NAME));
+    let changes = |op: &Op| match op {
+        Op::Write { ino, .. } | Op::SetLen { ino, .. } => Some(ino) == file,
+        Op::Remove { path } | Op::Rename { from: path, .. } => *path == cut.event.text,
+        _ => false,
+    };
+    let changed = trace.steps.iter().position(|step| changes(&step.op))?;
+    let syncs = |op: &Op| matches!(op, Op::SyncData { ino } | Op::SyncAll { ino } if Some(ino) == written);
+    let noted = trace.steps[..changed].iter().any(|step| !step.failed && syncs(&step.op));
+    (!noted).then(|| format!("{} was changed before the evidence of it was durable", cut.event.text))
 }
 
 /// P1 Durability: for all s in Crash(h), R(s).state is in A(h).
@@ -332,7 +364,9 @@ pub fn p11(first: &State, states: &[State], bytes: &[u64]) -> Option<String> {
             difference(&[Arc::new(first.clone())], other)
         ));
     }
-    let grew = bytes.len() > 2 && bytes[bytes.len() - 1] > bytes[1];
+    // The first few opens may settle what a crash left; a spare may be made once.
+    let (last, before) = bytes.split_last()?;
+    let grew = before.iter().all(|b| b < last) && bytes.len() > 2;
     grew.then(|| format!("space used grows with every open: {bytes:?} bytes"))
 }
 
@@ -429,6 +463,15 @@ pub fn p25(same_state: bool, same_bytes: bool) -> Option<String> {
 pub fn p26(first: &Run, second: &Run) -> Option<String> {
     (first.image != second.image || first.trace != second.trace)
         .then(|| "the same steps left other bytes".into())
+}
+
+/// P12 NoFalseAlarm, of a verification: what a crash leaves is not damage.
+#[must_use]
+pub fn p12_verify(verified: &Result<VerifyReport, String>) -> Option<String> {
+    match verified {
+        Ok(report) => report.damage.first().map(|damage| format!("a verification finds {damage:?}")),
+        Err(e) => Some(format!("a verification ends in: {e}")),
+    }
 }
 
 /// P27 ReadOnly: a read-only open changes no byte and reads what a writable one reads.

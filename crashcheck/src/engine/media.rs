@@ -3,22 +3,27 @@
 //! I own the kinds of damage and the judgement (P13): what comes back is exact, or repaired, or what is
 //! missing of it is inside `lost` or `maybe_acked`, or a read says so, or open refuses with a typed
 //! error. Anything else is silent. (D1) An excuse covers only what it names: a lost vote excuses a vote.
+//! (D2) Nothing below a mark that still stands is excused by `maybe_acked` (P14). (D3) A store that was
+//! repaired or has a loss is opened again, and must not be silent then. (D4) One sector costs entries,
+//! commit indexes and removals at most, each by name: votes, groups, the state and the identity are healed.
 //! I do not choose how much is tried (see flip and mutants).
 
 use std::collections::BTreeSet;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use seawall::types::{self, Entry, GroupId, Index, Position};
 use seawall::vfs::mem::{self, MemVfs, PAGE};
-use seawall::{CreateOptions, Engine, Lost, RecoveryReport, Store, WriteBatch};
+use seawall::{CreateOptions, Engine, Error, Lost, RecoveryReport, Store, WriteBatch};
 
-use super::execute::{create_options, execute, open_options};
+use super::execute::{create_options, execute, open_options, write_batch};
 use super::generate::Sequence;
 use super::observe::{observe, observe_each};
-use super::oracle::{Group, State};
+use super::oracle::{Act, Group, State, What};
 use super::planted::Disk;
 use super::step::{self, GROUPS, payload};
+use super::truth::{Marks, one_sector};
 
 /// A store whose contents are known.
 #[derive(Clone, Debug)]
@@ -30,6 +35,10 @@ pub struct Known {
     /// The state after all batches, then after all but the last, and so on, each with the position of
     /// the first batch that is missing from it.
     states: Vec<(Arc<State>, Option<Position>)>,
+    /// What its bytes prove.
+    marks: Marks,
+    /// Its bytes before the last batch.
+    before: Option<mem::Image>,
 }
 
 /// The steps of the stores that are damaged: several groups, votes, an overwritten suffix, owned
@@ -51,7 +60,8 @@ impl Known {
             let Some(position) = run.positions[number] else { break };
             states.push((before.allowed.last().expect("never empty").clone(), Some(position)));
         }
-        Self { name: "left open", image: run.image, states }
+        let marks = Marks::of(&run.image, None);
+        Self { name: "left open", image: run.image, states, marks, before: None }
     }
 
     /// The same store, closed.
@@ -62,27 +72,83 @@ impl Known {
         let open = Self::unclean::<V>();
         let mem = MemVfs::from_image(open.image.clone());
         let (engine, _) = Engine::open_in(V::over(mem.clone()), open_options()).expect("it was left open");
+        let before = mem.image();
+        let mut state = State::clone(&open.states[0].0);
+        let (group, last) = (GROUPS[1], state.groups[&GROUPS[1]].last);
+        let next = Entry::command(last.index.0 + 1, last.term.0, payload(7, 60));
+        let acts = [Act::new(group, What::Append(next))];
+        state.apply(&acts).expect("it follows the last");
+        let ticket = engine.write(write_batch(&acts)).expect("it follows the last");
+        assert_eq!(ticket.wait(), types::Outcome::Durable, "nothing fails");
+        let last = ticket.position();
         engine.close().expect("nothing fails");
-        Self { name: "closed", image: mem.image(), ..open }
+        let image = mem.image();
+        let mut states = vec![(Arc::new(state), None)];
+        states.extend(open.states.iter().map(|(state, missing)| (state.clone(), missing.or(Some(last)))));
+        Self { name: "closed", marks: Marks::of(&image, Some(last)), image, states, before: Some(before) }
     }
 
-    /// Opens the damaged bytes, reads everything and judges.
+    /// Opens the damaged bytes, reads everything and judges; then once more, if something was lost.
     pub fn probe<V: Disk>(&self, image: mem::Image) -> Outcome {
         let _quiet = super::quiet();
+        let proven = self.marks.proven(&image);
+        let sector = one_sector(&self.image, &image);
         let asked = AssertUnwindSafe(|| {
             let mem = MemVfs::from_image(image);
-            match Engine::open_in(V::over(mem), open_options()) {
-                Err(e) => Outcome::Refused(e.to_string()),
-                Ok((engine, report)) => {
-                    // Not dropped in a panic: that may panic again.
-                    let engine = std::mem::ManuallyDrop::new(engine);
-                    let outcome = self.compare(&engine, &report);
-                    drop(std::mem::ManuallyDrop::into_inner(engine));
-                    outcome
+            let first = self.open::<V>(&mem, proven, None, sector.as_deref());
+            let Some(lost) = first.alarm.filter(|_| !first.outcome.is_wrong()) else { return first.outcome };
+            let second = self.open::<V>(&mem, proven, first.above, sector.as_deref());
+            match (second.outcome, second.alarm) {
+                (Outcome::Silent(text), _) => Outcome::Silent(format!("at the second open: {text}")),
+                (Outcome::Refused(text), _) => Outcome::Unhealed(format!("at the second open: {text}")),
+                (_, again) if again.as_ref().unwrap_or(&Vec::new()) != &lost => {
+                    Outcome::Silent(format!("lost {lost:?}, and at the second open {again:?}"))
                 }
+                _ => first.outcome,
             }
         });
         catch_unwind(asked).unwrap_or_else(|cause| Outcome::Panic(super::panic_text(&*cause)))
+    }
+
+    /// Opens once; `above` is what an earlier open said.
+    fn open<V: Disk>(
+        &self,
+        mem: &MemVfs,
+        proven: Position,
+        above: Option<Position>,
+        sector: Option<&str>,
+    ) -> Opened {
+        let (engine, report) = match Engine::open_in(V::over(mem.clone()), open_options()) {
+            Ok(opened) => opened,
+            Err(e) => {
+                let minor = |file| matches!(&e, Error::Corrupt { report } if is_minor(&report.lost, file));
+                let text = e.to_string();
+                let unhealed = sector.is_some_and(|file| !minor(file));
+                let outcome = if unhealed { Outcome::Unhealed(text) } else { Outcome::Refused(text) };
+                return Opened { outcome, alarm: None, above };
+            }
+        };
+        // Not dropped in a panic: that may panic again.
+        let engine = ManuallyDrop::new(engine);
+        let above = above.or(report.maybe_acked.map(|m| m.above.max(proven)));
+        let outcome = match self.compare(&engine, &report, above) {
+            Outcome::Reported if sector.is_some_and(|file| !is_minor(&report.lost, file)) => {
+                Outcome::Unhealed(report.to_string())
+            }
+            outcome => outcome,
+        };
+        drop(ManuallyDrop::into_inner(engine));
+        Opened { outcome, alarm: report.is_alarm().then_some(report.lost), above }
+    }
+
+    /// All that it holds.
+    pub fn state(&self) -> &State {
+        &self.states[0].0
+    }
+
+    /// The highest position that damaged bytes still prove to have been acknowledged.
+    pub fn proven(&self, damaged: &mem::Image) -> Position {
+        self.marks.proven(damaged)
     }
 
     /// Whether damage is noticed: it is not wrong, and the open or else a verification says something.
@@ -97,7 +163,13 @@ impl Known {
         }
     }
 
-    fn compare<V: Disk>(&self, engine: &Engine<V>, report: &RecoveryReport) -> Outcome {
+    /// Compares what can be read with what may be there if all is there up to `above`.
+    fn compare<V: Disk>(
+        &self,
+        engine: &Engine<V>,
+        report: &RecoveryReport,
+        above: Option<Position>,
+    ) -> Outcome {
         let mut unread = BTreeSet::new();
         let mut seen = State::default();
         for (id, group) in observe_each(engine) {
@@ -107,7 +179,6 @@ impl Known {
                 Err(e) => return Outcome::Silent(e.text),
             }
         }
-        let above = report.maybe_acked.map(|m| m.above);
         let possible = |missing: Option<Position>| missing.is_none_or(|p| above.is_some_and(|a| p > a));
         let mut first = None;
         for (state, missing) in self.states.iter().filter(|(_, missing)| possible(*missing)) {
@@ -127,6 +198,15 @@ impl Known {
     }
 }
 
+/// What one open gave.
+struct Opened {
+    outcome: Outcome,
+    /// What is lost, if it raised an alarm.
+    alarm: Option<Vec<Lost>>,
+    /// Above which position something may be missing.
+    above: Option<Position>,
+}
+
 /// What came of damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -140,6 +220,8 @@ pub enum Outcome {
     Refused(String),
     /// Something is wrong and nothing says so.
     Silent(String),
+    /// More is lost than this damage may cost.
+    Unhealed(String),
     /// Open or a read panicked.
     Panic(String),
 }
@@ -148,8 +230,18 @@ impl Outcome {
     /// Whether it must not happen.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
-        matches!(self, Outcome::Silent(_) | Outcome::Panic(_))
+        matches!(self, Outcome::Silent(_) | Outcome::Unhealed(_) | Outcome::Panic(_))
     }
+}
+
+/// Whether a loss is one that a single sector of a file may cost (D4).
+fn is_minor(lost: &[Lost], file: &str) -> bool {
+    lost.iter().all(|lost| match lost {
+        Lost::Entries { term, .. } => term.is_some(),
+        Lost::Commit { .. } | Lost::Truncate { .. } | Lost::Purge { .. } => true,
+        Lost::SnapshotPointer { .. } => file.starts_with("snapshots/"),
+        _ => false,
+    })
 }
 
 /// The first difference that neither a report nor a failed read excuses.
@@ -306,7 +398,7 @@ impl FileDamage {
 pub fn damaged_files<V: Disk>(known: &Known) -> Vec<FileDamage> {
     let mut all = Vec::new();
     let image = &known.image;
-    let older = Known::older::<V>();
+    let older = known.older::<V>();
     for (name, content) in &image.files {
         all.push(FileDamage::new(format!("{name} missing"), name, None));
         all.push(FileDamage::new(format!("{name} empty"), name, Some(mem::Content::from_bytes(&[]))));
@@ -321,29 +413,43 @@ pub fn damaged_files<V: Disk>(known: &Known) -> Vec<FileDamage> {
             }
         }
     }
-    for (name, content) in foreign::<V>().files {
-        if image.files.contains_key(&name) {
-            all.push(FileDamage::new(format!("{name} of another store"), &name, Some(content)));
+    for (n, other) in foreign::<V>().into_iter().enumerate() {
+        for (name, content) in other.files.into_iter().filter(|(name, _)| image.files.contains_key(name)) {
+            all.push(FileDamage::new(format!("{name} of another store at {n}"), &name, Some(content)));
         }
     }
     all
 }
 
-/// Every used sector zeroed, filled with ones, as it was before, or with the bytes of any other place.
-pub fn damaged_sectors<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
+/// Every used sector zeroed, filled with ones, as it was before, or with the bytes of any other place, up to
+/// `longest` sectors of them.
+pub fn damaged_sectors<V: Disk>(known: &Known, longest: usize) -> Vec<(String, mem::Image)> {
     let mut all = Vec::new();
-    sectors(&known.image, &Known::older::<V>(), &mut all);
+    sectors(&known.image, &known.older::<V>(), longest, &mut all);
     all
 }
 
-/// Damage of more than a bit, in an order that does not depend on anything but the stores.
-pub fn coarse<V: Disk>(known: &Known) -> Vec<(String, mem::Image)> {
-    let files =
-        damaged_files::<V>(known).into_iter().map(|damage| (damage.what.clone(), damage.on(&known.image)));
-    files.chain(damaged_sectors::<V>(known)).collect()
+/// How much of a file is damaged at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coarse {
+    /// All of it.
+    File,
+    /// Up to four sectors.
+    Sectors,
 }
 
-fn sectors(image: &mem::Image, older: &[mem::Image], all: &mut Vec<(String, mem::Image)>) {
+/// Damage of more than a bit, in an order that does not depend on anything but the stores.
+pub fn coarse<V: Disk>(known: &Known, kind: Coarse) -> Vec<(String, mem::Image)> {
+    match kind {
+        Coarse::File => {
+            let files = damaged_files::<V>(known).into_iter();
+            files.map(|damage| (damage.what.clone(), damage.on(&known.image))).collect()
+        }
+        Coarse::Sectors => damaged_sectors::<V>(known, 4),
+    }
+}
+
+fn sectors(image: &mem::Image, older: &[mem::Image], longest: usize, all: &mut Vec<(String, mem::Image)>) {
     let used: Vec<(&String, usize)> = image
         .files
         .iter()
@@ -366,7 +472,7 @@ fn sectors(image: &mem::Image, older: &[mem::Image], all: &mut Vec<(String, mem:
             }
         }
     }
-    for length in 1..=4 {
+    for length in 1..=longest {
         for &(from, source) in &used {
             let bytes = read_pages(&image.files[from], source, length);
             for &(to, target) in &used {
@@ -400,15 +506,34 @@ fn write_page(image: &mut mem::Image, file: &str, page: usize, bytes: &[u8]) {
 
 impl Known {
     /// The same store after fewer steps.
-    fn older<V: Disk>() -> Vec<mem::Image> {
+    fn older<V: Disk>(&self) -> Vec<mem::Image> {
         let steps = step::parse(STEPS).expect("the steps are well-formed");
         let ends = [2, 5, steps.len() - 1];
-        ends.map(|n| execute::<V>(&Sequence::of(steps[..n].to_vec())).image).into()
+        let older = ends.map(|n| execute::<V>(&Sequence::of(steps[..n].to_vec())).image);
+        older.into_iter().chain(self.before.clone()).collect()
     }
 }
 
-/// Another store of the same cluster and node, with the same groups and other entries.
-fn foreign<V: Disk>() -> mem::Image {
+/// The store with one more batch written and not synced, and the state without it.
+///
+/// # Panics
+/// If the store cannot be opened or written to.
+pub fn torn_tail<V: Disk>(known: &Known) -> (mem::Image, State) {
+    let mem = MemVfs::from_image(known.image.clone());
+    let (engine, _) = Engine::open_in(V::over(mem.clone()), open_options()).expect("it is sound");
+    let state = known.state();
+    let last = state.groups[&GROUPS[1]].last;
+    let next = Entry::command(last.index.0 + 1, last.term.0, payload(8, 1500));
+    let ticket = engine.write(write_batch(&[Act::new(GROUPS[1], What::Append(next))])).expect("it follows");
+    let flush = engine.begin_flush().expect("nothing fails").expect("a batch is queued");
+    let image = mem.image();
+    drop((flush, ticket));
+    (image, state.clone())
+}
+
+/// Another store of the same cluster and node, with the same groups and other entries, after each of some
+/// opens: its newest segment has every number that the known store's may have.
+fn foreign<V: Disk>() -> Vec<mem::Image> {
     let mem = MemVfs::new();
     let options = CreateOptions { seed: Some(*b"some other store"), ..create_options() };
     Engine::create_in(&V::over(mem.clone()), &options).expect("an empty disk");
@@ -424,5 +549,10 @@ fn foreign<V: Disk>() -> mem::Image {
     }
     assert!(observe(&engine).is_ok(), "the other store is whole");
     drop(engine);
-    mem.image()
+    let reopen = |_| {
+        let (engine, _) = Engine::open_in(V::over(mem.clone()), open_options()).expect("nothing was damaged");
+        drop(engine);
+        mem.image()
+    };
+    (0..8).map(reopen).collect()
 }

@@ -5,6 +5,7 @@
 //! then. (K1) A kill counts only if the unmodified engine passes exactly what killed the bug. (K2) The
 //! hints say where to look first, never what to find. I do not judge (see judge and media).
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -17,10 +18,11 @@ use super::campaign::{crash_failure, minimise};
 use super::certificate::sequence_text;
 use super::execute::execute;
 use super::generate::{Plan, Sequence};
-use super::media::{Known, coarse, flip};
+use super::media::{Coarse, Known, Outcome, coarse, flip};
 use super::planted::{PlantedVfs, with};
-use super::step;
+use super::{replicas, step};
 use crate::core::choices::{Bounds, Tears};
+use crate::core::method::{Method, WEAKER};
 use crate::core::pool::pool;
 
 /// Sequences that reach corners which short ones do not: rotation, recycling, errors of a certain sync.
@@ -32,6 +34,14 @@ pub const HINTS: &[&str] = &[
     "overlap.36",
     "overlap.12",
     "overlap.34",
+    "overlap.140",
+    "no-space.4",
+    "no-space.20",
+    "no-space.60",
+    "no-space.200",
+    "publish.7,commit.2,maintain.17",
+    "publish.2,commit.2,maintain.17",
+    "publish.4,commit.3,maintain.17",
     "rotate.0,overlap.4",
     "rotate.0,overlap.20",
     "rotate.0,fail-sync.0",
@@ -108,7 +118,10 @@ fn hints() -> impl Iterator<Item = Sequence> {
         (0..8).flat_map(|inner| (0..6).map(move |nth| format!("fail-sync.{}", inner << 5 | nth << 2)));
     let reads = (0..40).map(|nth| format!("large.0,read-error.{nth}"));
     let writes = (0..24).flat_map(|salt| ["interrupt", "short-write"].map(|kind| format!("{kind}.{salt}")));
-    let all = HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads).chain(writes);
+    let sticky =
+        (0..32).flat_map(|nth| [2, 5].map(|inner| format!("rotate.0,errno.8,fail.{}", nth << 3 | inner)));
+    let all =
+        HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads).chain(writes).chain(sticky);
     all.map(|text| Sequence::of(step::parse(&text).expect("hints are well-formed")))
 }
 
@@ -121,8 +134,17 @@ const OF_MEDIA: &[&str] = &[
     "OneCarriedCopy",
     "Unseen",
     "RotTakenForTorn",
+    "RotForgotten",
     "ShortChunk",
+    "ZerosEndLog",
+    "Forgiven",
+    "DamageEndsRead",
+    "HighWaterNotRaised",
+    "TwinIgnored",
 ];
+
+/// Bugs of repair, found by replicas that heal each other.
+const OF_REPLICAS: &[Bug] = &[Bug::RepairUnchecked, Bug::BlockedVotes];
 
 /// How a bug was found.
 #[derive(Clone, Debug, Serialize)]
@@ -135,6 +157,8 @@ pub struct Kill {
     pub operations: usize,
     /// States, or damaged stores, tried until then.
     pub states: u64,
+    /// Which weaker methods would have found it with the same sequence.
+    pub weaker: Vec<Method>,
 }
 
 /// What became of a bug.
@@ -160,11 +184,17 @@ pub fn hunted() -> impl Iterator<Item = &'static Bug> {
     Bug::ALL.iter().filter(|bug| COVERED.iter().all(|(covered, _)| covered != *bug))
 }
 
-/// Hunts every bug; `progress` hears of each.
-pub fn run(jobs: usize, seed: u64, patience: Duration, mut progress: impl FnMut(&Row) + Send) -> Vec<Row> {
+/// Hunts each bug; `progress` hears of each.
+pub fn run(
+    bugs: &[&Bug],
+    jobs: usize,
+    seed: u64,
+    patience: Duration,
+    mut progress: impl FnMut(&Row) + Send,
+) -> Vec<Row> {
     let mut rows = Vec::new();
-    let each = |_, bug: &Bug, _: &_| Some(hunt(*bug, seed, patience));
-    pool(jobs, 0, hunted(), None, each, |_, row| {
+    let each = |_, bug: &&Bug, _: &_| Some(hunt(**bug, seed, patience));
+    pool(jobs, 0, bugs.iter(), None, each, |_, row| {
         progress(&row);
         rows.push(row);
         ControlFlow::Continue(())
@@ -216,6 +246,9 @@ impl Hunter {
     }
 
     fn search(&mut self, seed: u64) -> Option<Kill> {
+        if OF_REPLICAS.contains(&self.bug) {
+            return self.replicas();
+        }
         let of_media = OF_MEDIA.iter().any(|part| self.bug.name().contains(part));
         if of_media && let Some(kill) = self.media() {
             return Some(kill);
@@ -228,6 +261,13 @@ impl Hunter {
         let nested = torn.or_else(|| hints().find_map(|s| self.sequence(&s, &bounds(1, Tears::None))));
         let found = nested.or_else(|| if of_media { None } else { self.media() });
         found.or_else(|| self.sampled(&plan))
+    }
+
+    /// Lets two damaged replicas of the engine with the bug heal each other.
+    fn replicas(&mut self) -> Option<Kill> {
+        let bug = self.bug;
+        let finding = bounded(HANG, move || with(Some(bug), || replicas::first_finding::<PlantedVfs>(2)))??;
+        replicas::first_finding::<MemVfs>(2).is_none().then(|| self.kill("P13", finding))
     }
 
     fn sampled(&mut self, plan: &Plan) -> Option<Kill> {
@@ -273,7 +313,26 @@ impl Hunter {
         });
         let small = small.unwrap_or(whole);
         let operations = small.steps.len();
-        passes(&small, &bounds).then(|| Kill { operations, ..self.kill(property, sequence_text(&small)) })
+        passes(&small, &bounds).then(|| {
+            let weaker = self.weaker(&small, &bounds);
+            Kill { operations, weaker, ..self.kill(property, sequence_text(&small)) }
+        })
+    }
+
+    /// The weaker methods that find the bug too, with this sequence.
+    fn weaker(&self, sequence: &Sequence, bounds: &Bounds) -> Vec<Method> {
+        let (bug, bounds, sequence) = (self.bug, *bounds, sequence.clone());
+        let finds = move || {
+            with(Some(bug), || {
+                let run = execute::<PlantedVfs>(&sequence);
+                let found = |method| {
+                    let bounds = Bounds { method, ..bounds };
+                    !run.wrong.is_empty() || crash_failure::<PlantedVfs>(&run, &bounds, None).is_some()
+                };
+                WEAKER.into_iter().filter(|method| found(*method)).collect()
+            })
+        };
+        bounded(PATIENCE, finds).unwrap_or_default()
     }
 
     /// Damages the store that the engine with the bug makes, and lets that engine open it.
@@ -282,26 +341,28 @@ impl Hunter {
             super::quiet_result(|| [Known::unclean::<PlantedVfs>(), Known::clean::<PlantedVfs>()])
         })?;
         let sound = [Known::unclean::<MemVfs>(), Known::clean::<MemVfs>()];
-        // Every 67th bit first: it reaches every part of a frame soon.
-        let strided = stores.iter().zip(&sound).find_map(|(known, sound)| self.flips(known, sound, 67));
-        let coarse = strided.or_else(|| stores.iter().zip(&sound).find_map(|(k, s)| self.coarse(k, s)));
-        coarse.or_else(|| stores.iter().zip(&sound).find_map(|(known, sound)| self.flips(known, sound, 1)))
+        let pairs = |search: &mut dyn FnMut(&Known, &Known) -> Option<Kill>| {
+            stores.iter().zip(&sound).find_map(|(known, sound)| search(known, sound))
+        };
+        // Whole files are few. Every 67th bit reaches every part of a frame soon.
+        pairs(&mut |known, sound| self.coarse(known, sound, Coarse::File))
+            .or_else(|| pairs(&mut |known, sound| self.flips(known, sound, 67)))
+            .or_else(|| pairs(&mut |known, sound| self.coarse(known, sound, Coarse::Sectors)))
+            .or_else(|| pairs(&mut |known, sound| self.flips(known, sound, 1)))
     }
 
-    fn coarse(&mut self, known: &Known, sound: &Known) -> Option<Kill> {
-        let damages = with(Some(self.bug), || coarse::<PlantedVfs>(known));
-        // The same damage to the same bytes, or, where the bug changed them, to the sound ones.
-        let mut sound_damages = None;
+    fn coarse(&mut self, known: &Known, sound: &Known, kind: Coarse) -> Option<Kill> {
+        let damages = with(Some(self.bug), || coarse::<PlantedVfs>(known, kind));
+        // The same damage to the sound store.
+        let mut sound_damages: Option<BTreeMap<String, Image>> = None;
         for (what, image) in damages {
             if self.late() {
                 return None;
             }
-            if !self.unnoticed(known, &image) {
-                continue;
-            }
-            let all = sound_damages.get_or_insert_with(|| coarse::<MemVfs>(sound));
-            let same = all.iter().find(|(other, _)| *other == what);
-            if same.is_none_or(|(_, image)| sound.is_noticed::<MemVfs>(image)) {
+            let all =
+                sound_damages.get_or_insert_with(|| coarse::<MemVfs>(sound, kind).into_iter().collect());
+            let same = all.get(&what);
+            if self.shows(known, &image, sound, same) {
                 return Some(self.kill("P13", format!("{what}, in the store {}", known.name)));
             }
         }
@@ -318,9 +379,8 @@ impl Hunter {
                         return None;
                     }
                     let there = sound.image.files.get(file).is_some_and(|c| c.len > bit / 8);
-                    if self.unnoticed(known, &flip(&known.image, file, bit))
-                        && (!there || sound.is_noticed::<MemVfs>(&flip(&sound.image, file, bit)))
-                    {
+                    let same = there.then(|| flip(&sound.image, file, bit));
+                    if self.shows(known, &flip(&known.image, file, bit), sound, same.as_ref()) {
                         let by = format!("bit {bit} of {file} flipped, in the store {}", known.name);
                         return Some(self.kill("P13", by));
                     }
@@ -330,14 +390,22 @@ impl Hunter {
         None
     }
 
-    /// Whether damage is silent, or named neither by the open nor by a verification.
-    fn unnoticed(&mut self, known: &Known, image: &Image) -> bool {
+    /// Whether damage shows the bug: it is wrong now and not so in the sound engine, or goes unnoticed, by
+    /// the open and by a verification, and is noticed by the sound one. `sound` is the sound store with the
+    /// same damage, if there is such a place in it.
+    fn shows(&mut self, known: &Known, image: &Image, sound: &Known, same: Option<&Image>) -> bool {
         self.states += 1;
-        with(Some(self.bug), || !known.is_noticed::<PlantedVfs>(image))
+        let found = with(Some(self.bug), || known.probe::<PlantedVfs>(image.clone()));
+        if found.is_wrong() {
+            return same.is_none_or(|image| !sound.probe::<MemVfs>(image.clone()).is_wrong());
+        }
+        found == Outcome::Exact
+            && with(Some(self.bug), || !known.is_noticed::<PlantedVfs>(image))
+            && same.is_none_or(|image| sound.is_noticed::<MemVfs>(image))
     }
 
     fn kill(&self, property: &'static str, by: String) -> Kill {
-        Kill { property, by, operations: 1, states: self.states }
+        Kill { property, by, operations: 1, states: self.states, weaker: Vec::new() }
     }
 }
 

@@ -82,6 +82,8 @@ kinds! {
     ReadError = "read-error",
     /// Says which error the next `fail` gives: eight of them, once or from then on, and how much later.
     Errno = "errno",
+    /// Says which error follows that of the next `fail`, and after how many calls.
+    SecondErrno = "second-errno",
     /// A call of any kind fails during a flush, a restart, a rotation, a snapshot, an upkeep or a close.
     Fail = "fail",
 }

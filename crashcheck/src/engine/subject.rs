@@ -103,6 +103,11 @@ impl<V: Disk> Subject for EngineSubject<V> {
         let trace = trace(&mem, record);
         let case = Case { run, events, moment, state: &state, report: &report, exposed };
         let mut violations = judge::judge(&case);
+        if let Some(trace) = &trace {
+            let evidence = Store::evidence_in(&V::over(mem.clone())).map_err(|e| e.to_string());
+            let wrong = judge::p23(trace, &report, &evidence).map(|text| ("P23", text));
+            violations.extend(wrong.map(silent));
+        }
         let engine = ManuallyDrop::into_inner(engine);
         if let Some(before) = kept {
             violations.extend(ask_dear::<V>(before, &mem, engine, &state));
@@ -124,7 +129,7 @@ fn ask_dear<V: Disk>(before: mem::Image, mem: &MemVfs, engine: Engine<V>, state:
     drop((second, engine));
 
     let (mut states, mut bytes) = (Vec::new(), vec![after.bytes()]);
-    for _ in 0..3 {
+    for _ in 0..4 {
         match Engine::open_in(V::over(mem.clone()), open_options()) {
             Ok((engine, _)) => states.extend(observe(&engine)),
             Err(e) => return vec![judge::false_alarm(format!("another open refused: {e}"))],
@@ -140,10 +145,15 @@ fn ask_dear<V: Disk>(before: mem::Image, mem: &MemVfs, engine: Engine<V>, state:
 
     let looked = MemVfs::from_image(before.clone());
     let seen = Store::open_read_only_in(V::over(looked.clone()));
+    let verified = seen.as_ref().ok().map(|(store, _)| store.verify().map_err(|e| e.to_string()));
     let seen = seen.map_err(|e| e.to_string()).and_then(|(store, _)| observe(&store).map_err(|e| e.text));
     let p27 = judge::p27(&seen, state, looked.image() != before);
+    let p12 = verified.and_then(|verified| judge::p12_verify(&verified)).map(judge::false_alarm);
 
     let asked = [("P11", p11), ("P19", p19), ("P25", p25), ("P27", p27)];
-    let failed = asked.into_iter().filter_map(|(property, text)| Some((property, text?)));
-    failed.map(|(property, text)| Violation { property, silent: true, false_alarm: false, text }).collect()
+    asked.into_iter().filter_map(|(property, text)| Some(silent((property, text?)))).chain(p12).collect()
+}
+
+fn silent((property, text): (&'static str, String)) -> Violation {
+    Violation { property, silent: true, false_alarm: false, text }
 }

@@ -29,7 +29,7 @@ impl Disk {
 
     pub(crate) fn with(files: &[(&str, &[u8])]) -> Self {
         let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), Content::of(bytes)));
-        Self::on(Image { dirs: BTreeSet::new(), files: files.collect() })
+        Self::on(Image { files: files.collect(), ..Image::default() })
     }
 
     pub(crate) fn step(&mut self, op: Op) {
@@ -37,7 +37,7 @@ impl Disk {
     }
 
     pub(crate) fn fail(&mut self, op: Op) {
-        self.trace.steps.push(Step { op, failed: true });
+        self.trace.steps.push(Step { failed: true, ..op.into() });
     }
 
     pub(crate) fn create(&mut self, path: &str) -> Ino {
@@ -63,12 +63,12 @@ impl Disk {
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
         let ino = self.names.remove(from).unwrap();
         self.names.insert(to.to_owned(), ino);
-        self.step(Op::Rename { from: from.to_owned(), to: to.to_owned(), ino });
+        self.step(Op::Rename { from: from.to_owned(), to: to.to_owned() });
     }
 
     pub(crate) fn remove(&mut self, path: &str) {
-        let ino = self.names.remove(path).unwrap();
-        self.step(Op::Remove { path: path.to_owned(), ino });
+        self.names.remove(path).unwrap();
+        self.step(Op::Remove { path: path.to_owned() });
     }
 
     pub(crate) fn sync_dir(&mut self) {
@@ -77,7 +77,7 @@ impl Disk {
 
     pub(crate) fn image(&self) -> Image {
         let files = self.names.iter().map(|(path, ino)| (path.clone(), Content::of(&self.files[ino])));
-        Image { dirs: self.dirs.clone(), files: files.collect() }
+        Image { dirs: self.dirs.clone(), files: files.collect(), ..Image::default() }
     }
 }
 

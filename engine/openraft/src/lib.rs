@@ -1,7 +1,8 @@
-//! A [`seawall`] store as the log storage of [`openraft`] 0.9.
+//! A [`seawall`] store as the log storage of openraft: of 0.9 in [`v0_9`] (feature `v0_9`, on by default)
+//! and of the pinned 0.10 alpha in [`v0_10`] (feature `v0_10`).
 //!
-//! One store, and one sync, serves every Raft group of a process: [`Node::open`] once, then
-//! [`Node::log`] and [`Node::snapshots`] for each group.
+//! One store, and one sync, serves every Raft group of a process: [`Node::create`] once in the life of a
+//! node, [`Node::open`] at each start, then a `Log` and, for the state machine, `Snapshots` for each group.
 //!
 //! | what openraft asks | how it is kept |
 //! | --- | --- |
@@ -9,115 +10,100 @@
 //! | the callback comes exactly once, when durable | [`seawall::Ticket::on_durable`], an error after a poison |
 //! | a vote is durable on return | `save_vote` waits for its batch |
 //! | votes, appends and truncations are one history | they are records of one stream |
-//! | `truncate` takes the given entry too, and is cheap | one record, not waited for: what follows it is durable only after it |
+//! | `truncate` is cheap | one record, not waited for: what follows it is durable only after it |
 //! | `purge` may go beyond the last entry | the record says that a snapshot covers it; last = purged then |
+//! | `save_committed` is cheap | it is noted, and goes along with the next batch or with the log |
 //! | a reader sees later appends | it shares the handle |
-//! | a damaged group does not vote | [`seawall::Error::Blocked`] as a storage error until [`Log::repair`] |
+//! | never a hole or a short read | [`Engine::read_present`] is one view of the log |
+//! | a damaged group does not vote | [`seawall::Error::Blocked`] until `Log::repair` or `Snapshots::save` |
 //!
 //! An entry's index is stored plus one (seawall counts from 1, openraft from 0), its node id as the
-//! leader tag, its payload as MessagePack, and membership entries as such.
+//! leader tag, its payload as MessagePack, and membership entries as such. With 0.10 the source of an error is
+//! the [`seawall::Error`]; 0.9 keeps the text of one.
 #![deny(missing_docs)]
 
-mod log;
-mod snapshots;
+mod group;
+mod kept;
+#[cfg(feature = "v0_10")]
+pub mod v0_10;
+#[cfg(feature = "v0_9")]
+pub mod v0_9;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use openraft::RaftTypeConfig;
-use seawall::{CreateOptions, Engine, Error, GroupId, Options, RecoveryReport};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-pub use log::Log;
-pub use snapshots::Snapshots;
+use seawall::vfs::Vfs;
+use seawall::vfs::os::OsVfs;
+use seawall::{CreateOptions, Engine, Error, Identity, Options, RecoveryReport, Result};
 
 /// The store of one process, shared by all of its groups.
 #[derive(Clone)]
-pub struct Node {
-    engine: Arc<Engine>,
+pub struct Node<V: Vfs = OsVfs> {
+    engine: Arc<Engine<V>>,
 }
 
-/// Groups whose numbers have this bit hold snapshots.
-const SNAPSHOTS: u64 = 1 << 63;
-
 impl Node {
-    /// Opens the store in a directory; makes it if the directory is missing or empty. The report says
-    /// what recovery found.
-    pub fn open(
-        dir: impl AsRef<Path>,
-        create: &CreateOptions,
-        options: Options,
-    ) -> seawall::Result<(Self, RecoveryReport)> {
-        let dir = dir.as_ref();
-        let opened = match Engine::open(dir, options.clone()) {
-            Err(Error::NotAStore { .. }) => {
-                Engine::create(dir, create)?;
-                Engine::open(dir, options)
-            }
-            other => other,
-        };
-        opened.map(|(engine, report)| (Self { engine: Arc::new(engine) }, report))
+    /// Makes the store of a new node in a directory that is missing or empty. Once in the life of a node: a
+    /// store that vanished must never come back as a fresh one, which would vote again.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub fn create(dir: impl AsRef<Path>, create: &CreateOptions) -> Result<Identity> {
+        Engine::create(dir, create)
     }
 
-    /// Closes the store: everything is made durable and the lock given back. `false` if a log, a reader or
-    /// the snapshots of a group still hold it; it closes uncleanly with the last of them.
-    pub fn close(self) -> seawall::Result<bool> {
-        match Arc::into_inner(self.engine) {
-            Some(engine) => engine.close().map(|()| true),
-            None => Ok(false),
-        }
+    /// Opens the store of a node. The report says what recovery found.
+    ///
+    /// # Errors
+    /// [`Error::WrongIdentity`] if it is the store of another node, [`Error::NotAStore`] if there is none;
+    /// and as [`Engine::open`].
+    pub fn open(
+        dir: impl AsRef<Path>,
+        cluster: u64,
+        node: u64,
+        options: Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        Self::open_in(OsVfs::at(dir.as_ref()), cluster, node, options)
+    }
+}
+
+impl<V: Vfs> Node<V> {
+    /// As [`Node::open`], on any file system.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub fn open_in(vfs: V, cluster: u64, node: u64, options: Options) -> Result<(Self, RecoveryReport)> {
+        let options = Options { expect: Some((cluster, node)), ..options };
+        let (engine, report) = Engine::open_in(vfs, options)?;
+        Ok((Self { engine: Arc::new(engine) }, report))
+    }
+
+    /// Closes the store: everything is made durable and the lock given back. Waits up to `patience` for the
+    /// logs, readers and snapshots that still hold it, as tasks of a node that was shut down may for a
+    /// moment; `false` if one goes on to, and then the store closes uncleanly with the last of them.
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub async fn close(self, patience: Duration) -> Result<bool> {
+        let deadline = Instant::now() + patience;
+        let close = move || {
+            let mut shared = self.engine;
+            loop {
+                shared = match Arc::try_unwrap(shared) {
+                    Ok(engine) => return engine.close().map(|()| true),
+                    Err(_) if Instant::now() >= deadline => return Ok(false),
+                    Err(shared) => shared,
+                };
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        tokio::task::spawn_blocking(close).await.unwrap_or(Err(Error::Closed))
     }
 
     /// The engine, for what every group shares: status, maintenance.
     #[must_use]
-    pub fn engine(&self) -> &Arc<Engine> {
+    pub fn engine(&self) -> &Arc<Engine<V>> {
         &self.engine
     }
-
-    /// The log of a group, which is made if it is new.
-    ///
-    /// # Errors
-    /// If the number's highest bit is set ([`Error::InvalidOption`]), or of writing.
-    pub fn log<C>(&self, group: u64) -> seawall::Result<Log<C>>
-    where
-        C: Config,
-    {
-        Ok(Log::new(self.engine.clone(), self.group(group, 0)?))
-    }
-
-    /// The snapshots of a group's state machine.
-    ///
-    /// # Errors
-    /// As [`Node::log`].
-    pub fn snapshots<C>(&self, group: u64) -> seawall::Result<Snapshots<C>>
-    where
-        C: Config,
-    {
-        Ok(Snapshots::new(self.engine.clone(), self.group(group, SNAPSHOTS)?))
-    }
-
-    fn group(&self, group: u64, kind: u64) -> seawall::Result<GroupId> {
-        if group & SNAPSHOTS != 0 {
-            let why = "must be below 2^63: the highest bit marks the groups that hold snapshots";
-            return Err(Error::InvalidOption { option: "group", why });
-        }
-        let id = GroupId(group | kind);
-        match self.engine.create_group(id) {
-            Ok(()) | Err(Error::GroupExists { .. }) => Ok(id),
-            Err(e) => Err(e),
-        }
-    }
-}
-
-/// What this adapter needs of a type configuration: `u64` node ids, openraft's own entry type, and data
-/// that can be serialized.
-pub trait Config:
-    RaftTypeConfig<NodeId = u64, Entry = openraft::Entry<Self>, D: Serialize + DeserializeOwned>
-{
-}
-
-impl<C> Config for C where
-    C: RaftTypeConfig<NodeId = u64, Entry = openraft::Entry<C>, D: Serialize + DeserializeOwned>
-{
 }

@@ -5,12 +5,16 @@
 //! either (see snapshot).
 
 use crate::error::{Error, Result};
+use crate::evidence::{Act, Event};
 use crate::facts::SNAPSHOTS;
+use crate::quarantine;
+use crate::recovery;
+use crate::report::Lost;
 use crate::snapshot::builder::SnapshotBuilder;
-use crate::snapshot::collect;
+use crate::snapshot::{collect, hash_of};
 use crate::submit::{Op, WriteBatch};
 use crate::types::{GroupId, LogId, Outcome, SnapshotOwner, SnapshotPointer};
-use crate::vfs::Vfs;
+use crate::vfs::{Access, Vfs};
 
 use super::Engine;
 
@@ -74,6 +78,54 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
         }
         engine.tidy();
         Ok(pointer)
+    }
+}
+
+impl<V: Vfs> Engine<V> {
+    /// Gives back a chunk of a group's owned snapshot, as a peer has it: a file of the snapshot with the same
+    /// bytes before compression. Taken only if the manifest names a chunk with this hash; `false` if that
+    /// chunk holds already. Durable on return. What stood there is kept in `quarantine/`, and the group is
+    /// blocked no more once every chunk is there. A lost manifest is not healed so: install a snapshot.
+    ///
+    /// The chunks that do not hold are listed by [`SnapshotReader::damaged_chunks`], and a peer's are given
+    /// by [`SnapshotReader::read_chunk`].
+    ///
+    /// [`SnapshotReader::damaged_chunks`]: crate::SnapshotReader::damaged_chunks
+    /// [`SnapshotReader::read_chunk`]: crate::SnapshotReader::read_chunk
+    pub fn repair_chunk(&self, group: GroupId, raw: &[u8]) -> Result<bool> {
+        let repaired = self.restore_chunk(group, raw);
+        repaired.inspect_err(|e| self.shared.poison_on(e))
+    }
+
+    fn restore_chunk(&self, group: GroupId, raw: &[u8]) -> Result<bool> {
+        let shared = &self.shared;
+        if let Some(cause) = &shared.front().poison {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        let reader = self.snapshot_reader(group)?;
+        let hash = hash_of(raw);
+        let part = reader.chunks().iter().find(|part| part.hash == hash).copied();
+        let why = "no chunk of the group's snapshot has these bytes";
+        let part = part.ok_or(Error::RepairMismatch { group, offered: reader.id(), why })?;
+        let Err(fault) = reader.read_chunk(&part) else { return Ok(false) };
+        let vfs = shared.log().vfs.clone();
+        let path = fault.file();
+        match vfs.open(path, Access::Read) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("open", path)(e)),
+            Ok(file) => drop(quarantine::keep(&vfs, path, &file, 0..u64::MAX)?),
+        }
+        let event = Event::new(Act::RestoredChunk, path, 0..u64::from(part.raw_len));
+        shared.log().journal.note(Event { group, ..event })?;
+        let spec = reader.spec().clone();
+        let chunk_bytes = part.raw_len.max(1);
+        let builder = SnapshotBuilder::new(vfs.clone(), spec, None, chunk_bytes, shared.snapshots.clone());
+        builder.and_then(|builder| builder.restore(raw)).map_err(Error::space("repairing a chunk", path))?;
+        let mut front = shared.front();
+        let groups = front.states();
+        let lost = recovery::check_snapshots(&vfs, &self.shape, &groups, true)?;
+        front.blocked.retain(|known| !matches!(known, Lost::SnapshotPointer { .. }) || lost.contains(known));
+        Ok(true)
     }
 }
 

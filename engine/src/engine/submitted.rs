@@ -11,7 +11,7 @@ use crate::index::Location;
 use crate::log::Readable;
 use crate::state::Group;
 use crate::submit::Present;
-use crate::types::{Entry, GroupId, Index, Term};
+use crate::types::{Entry, GroupId, Index, LeaderTag, LogId, Term};
 use crate::vfs::Vfs;
 
 pub(super) fn check_bounds(group: GroupId, g: &Group, index: Index) -> Result<()> {
@@ -31,6 +31,13 @@ pub(super) enum Source<V: Vfs> {
 }
 
 impl<V: Vfs> Source<V> {
+    pub(super) fn name(&self) -> (LogId, LeaderTag) {
+        match self {
+            Source::Memory(entry) => (entry.id, entry.leader),
+            Source::Disk(_, location) => (location.name().id, location.name().leader),
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Entry> {
         match self {
             Source::Memory(entry) => Ok(entry.clone()),
@@ -39,44 +46,53 @@ impl<V: Vfs> Source<V> {
     }
 }
 
-/// The submitted state: what is pending, and under it what is written.
-pub(super) struct Submitted<'a, V: Vfs> {
-    pub(super) shared: &'a Shared<V>,
-    pub(super) front: &'a Front,
-}
-
-impl<V: Vfs> Submitted<'_, V> {
-    pub(super) fn find(&self, group: GroupId, index: Index) -> Result<Source<V>> {
-        let pending = self.front.pending.get(&group);
-        if let Some((_, first)) = pending.and_then(|p| p.front()).filter(|(_, e)| e.id.index <= index) {
-            let pending = pending.expect("it has a first");
-            let n = usize::try_from(index.0 - first.id.index.0).expect("in memory");
-            let (_, entry) = pending.get(n).expect("pending entries reach to the last");
-            if let Some(cause) = &self.front.poison {
-                return Err(Error::Poisoned { cause: cause.clone() });
-            }
-            return Ok(Source::Memory(entry.clone()));
-        }
-        match self.shared.log().locate(group, index) {
-            Some((reader, location)) => Ok(Source::Disk(reader, location)),
-            // Written but not durable operations of a poisoned handle took it away.
-            None => match &self.front.poison {
-                Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
-                None => panic!("entry {index} of group {group} is within its bounds and nowhere"),
-            },
-        }
+/// Finds an entry of the submitted state.
+pub(super) fn find<V: Vfs>(
+    shared: &Shared<V>,
+    front: &Front,
+    group: GroupId,
+    index: Index,
+) -> Result<Source<V>> {
+    if let Some(entry) = front.groups.get(&group).and_then(|line| line.pending(index)) {
+        return match &front.poison {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(Source::Memory(entry.clone())),
+        };
+    }
+    match (Written { shared }).find(group, index) {
+        Some(source) => Ok(source),
+        // Written but not durable operations of a poisoned handle took it away.
+        None => match &front.poison {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => panic!("entry {index} of group {group} is within its bounds and nowhere"),
+        },
     }
 }
 
-impl<V: Vfs> Present for Submitted<'_, V> {
+/// What is written.
+pub(super) struct Written<'a, V: Vfs> {
+    pub(super) shared: &'a Shared<V>,
+}
+
+impl<V: Vfs> Written<'_, V> {
+    fn find(&self, group: GroupId, index: Index) -> Option<Source<V>> {
+        let (reader, location) = self.shared.log().locate(group, index)?;
+        Some(Source::Disk(reader, location))
+    }
+
+    /// Submission asks for nothing else, and of a handle that is not poisoned.
+    fn known(&self, group: GroupId, index: Index) -> Source<V> {
+        let source = self.find(group, index);
+        source.unwrap_or_else(|| panic!("entry {index} of group {group} is within its bounds and nowhere"))
+    }
+}
+
+impl<V: Vfs> Present for Written<'_, V> {
     fn term(&self, group: GroupId, index: Index) -> Result<Term> {
-        Ok(match self.find(group, index)? {
-            Source::Memory(entry) => entry.id.term,
-            Source::Disk(_, location) => location.name().id.term,
-        })
+        Ok(self.known(group, index).name().0.term)
     }
 
     fn entry(&self, group: GroupId, index: Index) -> Result<Entry> {
-        self.find(group, index)?.read()
+        self.known(group, index).read()
     }
 }

@@ -1,21 +1,22 @@
 //! Gives a damaged entry its bytes back.
 //!
 //! I own the exchange of a sealed segment's file for one that holds. (G5) Only bytes that have the length
-//! and the checksum of what was acknowledged are taken. (G6) The damaged bytes are in `quarantine/`,
-//! durably, before the file changes; nothing there is ever removed by us. (G7) The new file is whole and
+//! and the checksum of what was acknowledged are taken. (G6) The damaged bytes are in quarantine and the act
+//! is in evidence, durably, before the file changes. (G7) The new file is whole and
 //! synced before it takes the name, so a crash leaves the one or the other. I do not know who asks.
 
 use super::{Log, Readable};
 use crate::checksum::{crc, seed};
 use crate::error::{Error, Result};
+use crate::evidence::{Act, Event};
 use crate::index::Location;
+use crate::planted::Bug;
+use crate::quarantine;
 use crate::record::Kind;
 use crate::segment::{self, EntryRef, Header, HeaderFact, Trailer, put_trailer, trailer};
 use crate::types::{Entry, GroupId, SegmentId};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
-/// The name of the directory that damaged bytes are kept in.
-pub const QUARANTINE: &str = "quarantine";
 /// The name of a repaired segment until it is whole.
 pub const NEW_NAME: &str = "repair.new";
 /// Bytes copied at once.
@@ -45,37 +46,18 @@ impl<V: Vfs> Log<V> {
         }
         let Location::Sealed(_, segment, n) = location else { return Err(missing()) };
         let at = reader.table(n)?;
-        if at.len as usize != entry.data.len() || crc(name.seed(reader.salt), &entry.data) != at.crc {
+        let holds = crc(name.seed(reader.salt), &entry.data) == at.crc || V::planted(Bug::RepairUnchecked);
+        if at.len as usize != entry.data.len() || !holds {
             return Err(mismatch("these are not the bytes that were acknowledged"));
         }
-        self.set_aside(&reader, segment, at)?;
+        let bytes = u64::from(at.offset)..u64::from(at.offset) + u64::from(at.len);
+        quarantine::keep(&self.vfs, &reader.path, &reader.file, bytes.clone())?;
+        let (group, index) = (name.group, name.id.index);
+        self.journal.note(Event { group, index, ..Event::new(Act::Restored, &reader.path, bytes) })?;
         self.exchange(&reader, segment, at, &entry.data)?;
         metrics::counter!("seawall_entries_repaired").increment(1);
         tracing::warn!(group = group.0, index = entry.id.index.0, segment = segment.0, "repaired an entry");
         Ok(true)
-    }
-
-    /// Copies the damaged bytes into the quarantine.
-    fn set_aside(&self, reader: &Readable<V>, segment: SegmentId, at: EntryRef) -> Result<()> {
-        match self.vfs.create_dir(QUARANTINE) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::space(DOING, QUARANTINE)(e)),
-            Ok(()) => self.vfs.sync_dir("").map_err(Error::io("sync the directory for", QUARANTINE))?,
-        }
-        let taken = self.vfs.list(QUARANTINE).map_err(Error::io("list", QUARANTINE))?;
-        let name = |n: u32| format!("{:016x}-{:08x}-{n}.bytes", segment.0, at.offset);
-        let name = (0..).map(name).find(|n| !taken.contains(n)).expect("one is free");
-        let path = format!("{QUARANTINE}/{name}");
-        let len = reader.file.len().map_err(Error::io("stat", &reader.path))?;
-        let there = len.saturating_sub(u64::from(at.offset)).min(u64::from(at.len));
-        let mut bytes = vec![0; usize::try_from(there).expect("within an entry")];
-        read_exact_at(&reader.file, &mut bytes, u64::from(at.offset))
-            .map_err(Error::io("read", &reader.path))?;
-        let file = self.vfs.create(&path).map_err(Error::space(DOING, &path))?;
-        write_all_at::<V>(&file, &bytes, 0)
-            .and_then(|()| file.sync_all())
-            .map_err(Error::space(DOING, &path))?;
-        self.vfs.sync_dir(QUARANTINE).map_err(Error::io("sync", QUARANTINE))
     }
 
     /// Puts a copy of the segment, with the entry's bytes, in its place.

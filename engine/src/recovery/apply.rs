@@ -5,20 +5,27 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Plan, Unsealed};
 use crate::error::{Error, Result};
+use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::{Facts, SegmentFact};
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Frame, FrameKind, Room};
 use crate::highwater::{self, HighWater};
-use crate::log::{Log, Readable, Shape, free_name, settle, spare_name, start_segment, zero_fill};
-use crate::options::RESERVED_SEGMENTS;
+use crate::index::Index;
+use crate::log::spares::{free_name, settle, spare_name, zero_fill};
+use crate::log::{Active, Log, Readable, Shape, start_segment};
+use crate::options::SEGMENTS_KEPT;
 use crate::planted::Bug;
+use crate::quarantine;
 use crate::record::Record;
-use crate::report::RecoveryReport;
+use crate::report::{RecoveryReport, Tail};
 use crate::scan::{Window, records};
 use crate::segment::{Ending, Footer, Header, HeaderFact, file_name, trailer};
+use crate::state::Groups;
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, write_all_at};
 /// Makes the plan true on disk and returns the log. Nothing it returns can be lost by a crash.
@@ -30,7 +37,7 @@ pub fn apply<V: Vfs>(
     descriptions: u32,
 ) -> Result<(Log<V>, RecoveryReport)> {
     let Plan { groups, index, newest, mark, chain, above, unsealed, unfinished, mut report, .. } = plan;
-    let epoch = Epoch(facts.epoch.0 + 1);
+    let epoch = Epoch(facts.epoch.0 + u64::from(!V::planted(Bug::EpochNotRaised)));
     let highest = facts.segments.last().expect("there is a newest").id;
     let id = highest.next();
     let mut spares = facts.spares.clone();
@@ -52,26 +59,16 @@ pub fn apply<V: Vfs>(
         unit: shape.unit,
     };
     let active = start_segment(vfs, header, &groups, descriptions)?;
-    let store = &shape.identity.store;
-    let old = HighWater { epoch: facts.epoch, segment: facts.segments[newest].id, position: mark };
-    let high = highwater::open(vfs, store, &old).map_err(Error::io("open", highwater::NAME))?;
-    let mut log = Log {
-        vfs: vfs.clone(),
-        shape: *shape,
-        groups,
-        index,
-        position: mark,
-        active,
-        high,
-        sealed: BTreeMap::new(),
-        unsettled: spares.clone(),
-        spares,
-        newest: id,
-        dead: BTreeMap::new(),
-        retired: Vec::new(),
-        descriptions,
-    };
+    let mut log = begin(vfs, &facts, active, groups, index, spares)?;
+    if !V::planted(Bug::EvidenceAfterAct) {
+        set_aside(&mut log, &facts, &unsealed, &mut report)?;
+    }
     rewrite(&mut log, &facts.segments[newest], &above, mark, &mut report)?;
+    if V::planted(Bug::ResealedBeforeCarry) {
+        for old in &unsealed {
+            reseal(&mut log, &facts.segments[old.at], old, id)?;
+        }
+    }
     if V::planted(Bug::RecycledBeforeCarry) {
         adopt(&mut log, facts.segments.iter().take(newest + 1), &unsealed, mark)?;
         log.recycle(log.position)?;
@@ -92,9 +89,92 @@ pub fn apply<V: Vfs>(
     adopt(&mut log, kept, &unsealed, mark)?;
     log.recycle(log.position)?;
     clear_unfinished(&mut log, &facts, &unfinished, reused)?;
+    if V::planted(Bug::EvidenceAfterAct) {
+        set_aside(&mut log, &facts, &unsealed, &mut report)?;
+    }
     report.epoch = epoch;
     report.position = log.position;
     Ok((log, report))
+}
+
+/// The log with nothing but its fresh segment.
+fn begin<V: Vfs>(
+    vfs: &V,
+    facts: &Facts<V>,
+    active: Active<V>,
+    groups: Groups,
+    index: Index,
+    spares: Vec<String>,
+) -> Result<Log<V>> {
+    let Header { identity, size, segment, epoch, previous, cut, unit, .. } = active.header;
+    let journal = Journal::open(vfs, &identity.store, epoch, &facts.evidence, facts.evidence_reached());
+    let journal = journal.map_err(Error::space("opening", evidence::NAME))?;
+    let old = HighWater { epoch: facts.epoch, segment: previous, position: cut, evidence: journal.newest() };
+    let high =
+        highwater::Keeper::open(vfs, &identity.store, &old).map_err(Error::io("open", highwater::NAME))?;
+    Ok(Log {
+        vfs: vfs.clone(),
+        shape: Shape { identity, unit, size },
+        groups,
+        index,
+        position: cut,
+        descriptions: u32::try_from(active.free.len()).expect("at most 64"),
+        room: Room::default(),
+        active,
+        high: high.into(),
+        journal,
+        sealed: BTreeMap::new(),
+        coming: None,
+        unsettled: spares.clone(),
+        spares,
+        newest: segment,
+        dead: BTreeMap::new(),
+        retired: Vec::new(),
+    })
+}
+
+/// Keeps what this open will write over: the torn tail by its name, damaged bytes as they are.
+fn set_aside<V: Vfs>(
+    log: &mut Log<V>,
+    facts: &Facts<V>,
+    unsealed: &[Unsealed],
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let newest = unsealed.last().filter(|_| report.tail == Tail::Torn);
+    if let Some(Unsealed { at, ending, .. }) = newest {
+        let fact = &facts.segments[*at];
+        let event = Event::new(Act::Cut, file_name(fact.id), u64::from(ending.cut)..fact.len);
+        log.journal.note(Event { position: report.position, ..event })?;
+    }
+    for repair in &report.repaired {
+        let segment = unsealed.iter().find(|old| file_name(facts.segments[old.at].id) == repair.file);
+        let bytes = match segment {
+            Some(old) => damaged_part(&facts.segments[old.at], old),
+            None if [highwater::NAME, evidence::NAME].contains(&repair.file.as_str()) => 0..u64::MAX,
+            None => 0..0,
+        };
+        if !bytes.is_empty() {
+            match log.vfs.open(&repair.file, Access::Read) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("open", &repair.file)(e)),
+                Ok(file) => {
+                    let copy = quarantine::keep(&log.vfs, &repair.file, &file, bytes.clone())?;
+                    report.quarantined.push(copy);
+                }
+            }
+        }
+        log.journal.note(Event::new(Act::Mended, format!("{}: {}", repair.file, repair.what), bytes))?;
+    }
+    Ok(())
+}
+
+/// The bytes of a segment that do not hold and that its new footer, or its new header, replaces.
+fn damaged_part<V: Vfs>(fact: &SegmentFact<V>, old: &Unsealed) -> Range<u64> {
+    match (&fact.header, fact.bad_footer) {
+        (HeaderFact::Ours(_), Some(_)) => u64::from(old.ending.cut)..fact.len,
+        (HeaderFact::Ours(_), None) => 0..0,
+        _ => 0..fact.len,
+    }
 }
 
 /// Gives a file without meaning the new segment's name, durably: what an interrupted start left, or
@@ -143,7 +223,7 @@ fn rewrite<V: Vfs>(
         let records: Vec<Record> = records(&mut window, frame).map_err(Error::io("read", &path))?;
         report.rewritten += records.len() as u64;
         let encoded = log.encode(&records, FrameKind::Rewritten, mark);
-        if !log.has_room(&encoded) {
+        if !log.has_room(&encoded, &records) {
             return Err(Error::NoSpace { doing: "writing records above the mark again" });
         }
         log.put(encoded, &records, &reader.file).map_err(Error::io("write", &reader.path))?;
@@ -230,8 +310,8 @@ fn clear_unfinished<V: Vfs>(
     for at in unfinished.iter().filter(|at| Some(**at) != reused) {
         let fact = &facts.segments[*at];
         let path = file_name(fact.id);
-        if fact.len == log.shape.size && spares.len() <= RESERVED_SEGMENTS {
-            let spare = free_name(&spares);
+        if fact.len == log.shape.size && spares.len() < SEGMENTS_KEPT {
+            let spare = free_name(&spares, None);
             log.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
             spares.push(spare);
         } else {

@@ -106,6 +106,16 @@ impl<V: Vfs> SnapshotBuilder<V> {
         sealed
     }
 
+    /// Writes one chunk that a live snapshot names, if it does not hold, and makes it durable.
+    ///
+    /// # Errors
+    /// Of writing, syncing or naming the file.
+    pub fn restore(mut self, raw: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(raw);
+        self.cut()?;
+        self.sync_names()
+    }
+
     fn seal(&mut self) -> io::Result<SealedSnapshot> {
         self.check_unspent()?;
         if self.buffered() > 0 {

@@ -11,7 +11,7 @@ use crate::planted::Bug;
 use crate::snapshot::collect::release_all;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, Flaw, MAX_MANIFEST_BYTES, Manifest, chunk};
 use crate::snapshot::usage::{ChunkUse, lock};
-use crate::snapshot::{FileName, SnapshotFault, hash_of};
+use crate::snapshot::{FileName, SnapshotFault, SnapshotSpec, hash_of};
 use crate::types::{Digest, GroupId, Identity, Incarnation, LogId};
 use crate::vfs::{Access, File, Vfs, read_exact_at};
 
@@ -105,10 +105,41 @@ impl<V: Vfs> SnapshotReader<V> {
         self.manifest.total == 0
     }
 
+    /// What the snapshot is of.
+    #[must_use]
+    pub fn spec(&self) -> &SnapshotSpec {
+        &self.manifest.spec
+    }
+
     /// The chunks, in order.
     #[must_use]
     pub fn chunks(&self) -> &[ChunkRef] {
         &self.manifest.chunks
+    }
+}
+
+impl<V: Vfs> SnapshotReader<V> {
+    /// The raw bytes of one of the chunks, as a peer may need them.
+    ///
+    /// # Errors
+    /// What is wrong with the chunk's file.
+    pub fn read_chunk(&self, part: &ChunkRef) -> Result<Vec<u8>, SnapshotFault> {
+        let mut scratch = Scratch::default();
+        load_chunk(&self.vfs, &self.manifest.spec.store, part, self.mapped, &mut scratch)?;
+        Ok(scratch.raw)
+    }
+
+    /// Reads every chunk and lists those that do not hold.
+    #[must_use]
+    pub fn damaged_chunks(&self) -> Vec<(ChunkRef, SnapshotFault)> {
+        let mut scratch = Scratch::default();
+        let mut parts = self.manifest.chunks.clone();
+        parts.sort_unstable_by_key(|part| part.hash);
+        parts.dedup_by_key(|part| part.hash);
+        let mut load = |part: &ChunkRef| {
+            load_chunk(&self.vfs, &self.manifest.spec.store, part, false, &mut scratch).err()
+        };
+        parts.into_iter().filter_map(|part| load(&part).map(|fault| (part, fault))).collect()
     }
 }
 
@@ -141,18 +172,10 @@ impl<V: Vfs> std::fmt::Debug for SnapshotReader<V> {
 
 /// Names every damaged file of a snapshot. Damage of the manifest hides the chunks.
 pub fn verify<V: Vfs>(vfs: &V, identity: &Identity, digest: Digest) -> Vec<SnapshotFault> {
-    let manifest = match read_manifest(vfs, identity, digest) {
-        Ok(manifest) => manifest,
-        Err(fault) => return vec![fault],
-    };
-    let mut parts = manifest.chunks;
-    parts.sort_unstable_by_key(|part| part.hash);
-    parts.dedup_by_key(|part| part.hash);
-    let mut scratch = Scratch::default();
-    parts
-        .iter()
-        .filter_map(|part| load_chunk(vfs, &identity.store, part, false, &mut scratch).err())
-        .collect()
+    match SnapshotReader::open(vfs, identity, digest, false) {
+        Ok(reader) => reader.damaged_chunks().into_iter().map(|(_, fault)| fault).collect(),
+        Err(fault) => vec![fault],
+    }
 }
 
 /// Reads and verifies a manifest.

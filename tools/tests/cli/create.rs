@@ -20,3 +20,17 @@ fn refuses_an_option_out_of_range() {
     bench.run("create", &["--cluster", "7"], b"").expect_code(2);
     assert!(!bench.store().exists(), "a refused creation leaves nothing");
 }
+
+#[test]
+fn a_creation_that_was_cut_short_says_what_to_do() {
+    let bench = Bench::new();
+    bench.run("create", &["--cluster", "7", "--node", "3"], b"").expect_code(0);
+    let path = |name| bench.store().join(name);
+    std::fs::rename(path("IDENTITY"), path("IDENTITY.new")).expect("both are in the store");
+    for (subcommand, args) in
+        [("status", &[][..]), ("create", &["--cluster", "7", "--node", "3"]), ("verify", &[])]
+    {
+        let ran = bench.run(subcommand, args, b"").expect_code(3);
+        assert!(ran.err().contains("next: remove the directory"), "{subcommand}: {}", ran.err());
+    }
+}

@@ -1,6 +1,5 @@
 //! Rows below the store: damaged frames, any bytes at all, and a disk that stays full.
 
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use seawall::frame::{self, Draft, FrameKind, Place, Probe};
@@ -9,15 +8,17 @@ use seawall::types::{Epoch, GroupId, Incarnation, LeaderTag, LogId, Position, Se
 use seawall::vfs::mem::MemVfs;
 use seawall::{Engine, hostile};
 
-use super::{Row, Size};
-use crate::core::pool::pool;
+use super::{Piece, Row, matrix};
 use crate::engine::execute::{create_options, open_options};
 use crate::engine::generate::Random;
-use crate::engine::media::Known;
+use crate::engine::media::{Known, Outcome, flip};
+use crate::engine::truth::frames;
 
 const PLACE: Place = Place { store: [3; 16], segment: SegmentId(9), epoch: Epoch(4), unit: 512 };
 /// The bytes at a frame's start of which every pair of bits is flipped.
 const BYTES: usize = 256;
+/// The bytes of a segment of which every pair of bits is flipped, through open.
+const OPENED: usize = 2048;
 
 /// A frame of one record of a kind, with data that fills it up to [`BYTES`].
 fn frame_of(kind: Kind) -> Vec<u8> {
@@ -48,41 +49,75 @@ fn holds(bytes: &[u8]) -> bool {
     frame::open::<MemVfs>(bytes, &header, PLACE.salt::<MemVfs>()).is_ok()
 }
 
-/// Every pair of bits in the first 256 bytes of a frame of each kind of record, in the decoder.
-pub(super) fn two_bits(_: Size, jobs: usize) -> Row {
+/// Every pair of bits in the first 256 bytes of a frame of each kind of record, in the decoder; at full size
+/// also of 2 KiB of a store, through open.
+pub(super) fn two_bits(piece: &Piece) -> Row {
     let kinds = (1..=10).map(|n| Kind::from_number(n).expect("ten kinds"));
-    let mut row =
-        Row::new("two flipped bits", "every pair in the first 256 bytes of a frame of each of 10 kinds");
+    let through_open = piece.size.pick("", "; every pair in 2 KiB of a segment, through open");
+    let what = format!("every pair in the first 256 bytes of a frame of each of 10 kinds{through_open}");
+    let mut row = Row::new("two flipped bits", what);
     let sound = kinds.map(|kind| (kind, frame_of(kind))).collect::<Vec<_>>();
     for (kind, bytes) in sound.iter().filter(|(_, bytes)| !holds(bytes)) {
         row.tell(format!("a frame of {} with {} bytes does not hold unharmed", kind.name(), bytes.len()));
     }
-    let work = sound.iter().flat_map(|frame| (0..BYTES * 8).map(move |bit| (frame, bit)));
-    let each = |_, ((kind, bytes), first): (&(Kind, Vec<u8>), usize), _: &_| {
-        let mut one = Row::default();
-        let mut bytes = bytes.clone();
-        bytes[first / 8] ^= 1 << (first % 8);
-        for second in first + 1..BYTES * 8 {
-            bytes[second / 8] ^= 1 << (second % 8);
-            one.cases += 1;
-            if holds(&bytes) {
-                one.silent += 1;
-                one.tell(format!("{}: bits {first} and {second}", kind.name()));
-            }
-            bytes[second / 8] ^= 1 << (second % 8);
-        }
-        Some(one)
+    let known = Known::unclean::<MemVfs>();
+    let decoded = sound.iter().flat_map(|frame| (0..BYTES * 8).map(move |bit| (Some(frame), bit)));
+    let opened = (0..piece.size.pick(0, OPENED * 8)).map(|bit| (None, bit));
+    let each = |_, (frame, first): (Option<&(Kind, Vec<u8>)>, usize), _: &_| {
+        Some(match frame {
+            Some((kind, bytes)) => decode_pairs(*kind, bytes, first),
+            None => open_pairs(&known, first as u64),
+        })
     };
-    pool(jobs, 0, work, None, each, |_, one| {
-        row.merge(one);
-        ControlFlow::Continue(())
-    });
+    piece.pool(&mut row, decoded.chain(opened), each, Row::merge);
     row
 }
 
+/// A bit of a frame with each later one.
+fn decode_pairs(kind: Kind, bytes: &[u8], first: usize) -> Row {
+    let mut one = Row::default();
+    let mut bytes = bytes.to_vec();
+    bytes[first / 8] ^= 1 << (first % 8);
+    for second in first + 1..BYTES * 8 {
+        bytes[second / 8] ^= 1 << (second % 8);
+        one.cases += 1;
+        if holds(&bytes) {
+            one.silent += 1;
+            one.tell(format!("{}: bits {first} and {second}", kind.name()));
+        }
+        bytes[second / 8] ^= 1 << (second % 8);
+    }
+    one
+}
+
+/// A bit of the newest segment's frames with each later one.
+fn open_pairs(known: &Known, first: u64) -> Row {
+    let mut one = Row::default();
+    let file = matrix::newest(&known.image);
+    let start = frames(&known.image, &file).first().expect("it has frames").at * 8;
+    let once = flip(&known.image, &file, start + first);
+    for second in first + 1..OPENED as u64 * 8 {
+        one.cases += 1;
+        let told = || format!("{file}: bits {} and {}", start + first, start + second);
+        match known.probe::<MemVfs>(flip(&once, &file, start + second)) {
+            Outcome::Silent(text) => {
+                one.silent += 1;
+                one.tell(format!("{}: {text}", told()));
+            }
+            Outcome::Panic(text) => {
+                one.panics += 1;
+                one.tell(format!("{}: panic: {text}", told()));
+            }
+            // Two sectors may cost what one may not.
+            _ => {}
+        }
+    }
+    one
+}
+
 /// Bytes that nobody wrote, and stores with many changes at once: no panic.
-pub(super) fn hostile(size: Size, jobs: usize) -> Row {
-    let cases = size.pick(60_000, 10_000_000);
+pub(super) fn hostile(piece: &Piece) -> Row {
+    let cases: u64 = piece.size.pick(60_000, 10_000_000);
     let mut row = Row::new(
         "hostile bytes",
         "random frames and segments, and stores with up to 64 changed bytes, seed 1",
@@ -94,7 +129,7 @@ pub(super) fn hostile(size: Size, jobs: usize) -> Row {
         .keys()
         .map(|name| (name.clone(), known.image.read(name).expect("it is there")))
         .collect();
-    let each = |number, (), _: &_| {
+    let each = |number, _, _: &_| {
         let _quiet = crate::engine::quiet();
         let tried = catch_unwind(AssertUnwindSafe(|| attack(number, &files)));
         let mut one = Row { cases: 1, ..Row::default() };
@@ -104,10 +139,7 @@ pub(super) fn hostile(size: Size, jobs: usize) -> Row {
         }
         Some(one)
     };
-    pool(jobs, 0, (0..cases).map(|_| ()), None, each, |_, one| {
-        row.merge(one);
-        ControlFlow::Continue(())
-    });
+    piece.pool(&mut row, 0..cases, each, Row::merge);
     row
 }
 

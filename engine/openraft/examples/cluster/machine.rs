@@ -1,15 +1,19 @@
-//! A small state machine that keeps its snapshots in the store.
+//! A small state machine for openraft 0.9 that keeps its snapshots in the store.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
+
+use openraft_0_9 as openraft;
 
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{
     BasicNode, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError,
     StorageIOError, StoredMembership,
 };
-use seawall_openraft::Snapshots;
+use seawall::vfs::Vfs;
+use seawall::vfs::os::OsVfs;
+use seawall_openraft::v0_9::Snapshots;
 use serde::{Deserialize, Serialize};
 
 /// A command: set a key.
@@ -39,15 +43,20 @@ pub(crate) struct State {
 }
 
 /// The state machine of one group.
-#[derive(Clone)]
-pub(crate) struct Machine {
-    snapshots: Snapshots<Types>,
+pub(crate) struct Machine<V: Vfs = OsVfs> {
+    snapshots: Snapshots<Types, V>,
     state: Arc<Mutex<State>>,
 }
 
-impl Machine {
+impl<V: Vfs> Clone for Machine<V> {
+    fn clone(&self) -> Self {
+        Self { snapshots: self.snapshots.clone(), state: self.state.clone() }
+    }
+}
+
+impl<V: Vfs> Machine<V> {
     /// The machine as its newest snapshot left it; openraft applies what follows from the log.
-    pub(crate) fn restore(snapshots: Snapshots<Types>) -> Result<Self, Failure> {
+    pub(crate) fn restore(snapshots: Snapshots<Types, V>) -> Result<Self, Failure> {
         let state = match snapshots.load()? {
             Some((_, content)) => parse(&content)?,
             None => State::default(),
@@ -65,7 +74,7 @@ fn parse(content: &[u8]) -> Result<State, Failure> {
     serde_json::from_slice(content).map_err(|e| StorageIOError::read_snapshot(None, &e).into())
 }
 
-impl RaftSnapshotBuilder<Types> for Machine {
+impl<V: Vfs> RaftSnapshotBuilder<Types> for Machine<V> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, Failure> {
         let state = self.state();
         let content = serde_json::to_vec(&state).map_err(|e| StorageIOError::read_state_machine(&e))?;
@@ -80,7 +89,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
     }
 }
 
-impl RaftStateMachine<Types> for Machine {
+impl<V: Vfs> RaftStateMachine<Types> for Machine<V> {
     type SnapshotBuilder = Self;
 
     async fn applied_state(

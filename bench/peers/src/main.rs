@@ -1,0 +1,48 @@
+//! The engines that seawall is measured beside, each driven through the same lines.
+//!
+//! I own the table of engines. A process of mine serves one measurement (see `seawall_bench::serve`). I
+//! do not know what is compared with what.
+
+mod okaywal;
+mod raft_engine;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use seawall_bench::serve;
+use seawall_bench::subject::Subject;
+use seawall_bench::workload::Workload;
+
+/// Measures the peers of seawall.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves measurements of one engine on one workload.
+    Serve(serve::Args),
+}
+
+fn open(engine: &str, dir: &Path, _workload: &Workload) -> anyhow::Result<Option<Arc<dyn Subject>>> {
+    Ok(Some(match engine {
+        "raft-engine" => Arc::new(raft_engine::Peer::open(dir)?),
+        "okaywal" => Arc::new(okaywal::Peer::open(dir)?),
+        _ => return Ok(None),
+    }))
+}
+
+fn main() -> ExitCode {
+    let Cli { command: Command::Serve(args) } = Cli::parse();
+    match args.run(open) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("seawall-bench-peers: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The other end of `serve`: starts a process for one engine on one workload and asks it to measure.
+//!
+//! I own the process and its directory, and where the executable of a peer comes from: cargo builds the
+//! package of peers on request. A process that is dropped is ended and its files removed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use seawall_bench::sample::Sample;
+use seawall_bench::serve::READY;
+use seawall_bench::workload::Workload;
+
+use crate::engines::Engine;
+use crate::syncs::{Syncs, Tracer};
+
+/// Builds the package of peers and returns its executable.
+pub(crate) fn build_peers() -> anyhow::Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--message-format", "json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(&manifest)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo builds the peers")?;
+    anyhow::ensure!(output.status.success(), "the peers did not build; leave them out with --engines");
+    let messages = String::from_utf8(output.stdout)?;
+    let built = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let executable =
+        built.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).next_back();
+    executable.context("cargo names an executable of the peers")
+}
+
+/// A process that serves measurements.
+pub(crate) struct Served {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    /// Starts the process and waits until its engine is open.
+    pub(crate) fn start(
+        executable: &Path,
+        engine: &Engine,
+        workload: &Workload,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("seawall-bench-").tempdir_in(dir)?;
+        let mut child = Command::new(executable)
+            .args(["serve", "--engine", engine.name, "--workload", workload.name, "--dir"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", executable.display()))?;
+        let requests = child.stdin.take().expect("a pipe was asked for");
+        let answers = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
+        let mut served = Self { child, requests, answers, _dir: dir };
+        let line = served.answer().with_context(|| format!("{} on {}", engine.name, workload.name))?;
+        anyhow::ensure!(line == READY, "{} says {line:?}", engine.name);
+        Ok(served)
+    }
+
+    fn answer(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        anyhow::ensure!(line.ends_with('\n'), "the process ended");
+        Ok(line.trim().to_owned())
+    }
+
+    fn ask(&mut self, time: Duration) -> anyhow::Result<()> {
+        Ok(writeln!(self.requests, "{}", time.as_millis())?)
+    }
+
+    /// One measurement.
+    pub(crate) fn measure(&mut self, time: Duration) -> anyhow::Result<Sample> {
+        self.ask(time)?;
+        let answer = self.answer()?;
+        serde_json::from_str(&answer).with_context(|| format!("a sample in {answer:?}"))
+    }
+
+    /// One measurement whose syncs are counted. The process is of no use afterwards.
+    pub(crate) fn count_syncs(mut self, time: Duration) -> anyhow::Result<(Sample, Syncs)> {
+        let tracer = Tracer::seize(self.child.id()).context("ptrace is not allowed here")?;
+        self.ask(time)?;
+        let syncs = tracer.count()?;
+        let answer = self.answer()?;
+        Ok((serde_json::from_str(&answer)?, syncs))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself; its status says nothing that an answer has not said.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

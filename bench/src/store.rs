@@ -1,0 +1,67 @@
+//! A seawall store as a subject.
+//!
+//! I own how the workloads' items become batches of seawall, with the options that a user gets by
+//! default. I do not know the other engines.
+
+use std::path::Path;
+
+use seawall::{CreateOptions, Digest, Engine, Entry, GroupId, Index, LogId, Options, Outcome, WriteBatch};
+
+use crate::subject::{Done, Item, Subject};
+
+/// A store, open for writing.
+pub struct Store {
+    engine: Engine,
+}
+
+impl Store {
+    /// A new store in a directory, with groups 0 to `groups`, and alignment units of `unit` bytes.
+    pub fn create(dir: &Path, groups: u64, unit: u32) -> anyhow::Result<Self> {
+        Engine::create(dir, &CreateOptions { unit, ..CreateOptions::new(1, 1) })?;
+        let (engine, _) = Engine::open(dir, Options::default())?;
+        let mut batch = WriteBatch::new();
+        for group in 0..groups {
+            batch.create_group(GroupId(group));
+        }
+        anyhow::ensure!(engine.write(batch)?.wait() == Outcome::Durable, "the groups are durable");
+        // The spares that rotation takes are made before the clock starts, as at any node's start.
+        engine.maintain()?;
+        Ok(Self { engine })
+    }
+}
+
+fn settled(outcome: Outcome) -> anyhow::Result<()> {
+    anyhow::ensure!(outcome == Outcome::Durable, "the outcome is {outcome:?}");
+    Ok(())
+}
+
+fn append(batch: &mut WriteBatch, item: Item) {
+    batch.append(GroupId(item.group), Entry::command(item.index, 1, item.data));
+}
+
+impl Subject for Store {
+    fn append(&self, items: &[Item]) -> anyhow::Result<()> {
+        let mut batch = WriteBatch::new();
+        items.iter().for_each(|item| append(&mut batch, item.clone()));
+        settled(self.engine.write(batch)?.wait())
+    }
+
+    fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
+        let mut batch = WriteBatch::new();
+        for (group, index) in upto {
+            batch.external_snapshot(GroupId(*group), LogId::new(*index, 1), Digest([1; 32]));
+            batch.compact_prefix(GroupId(*group), Index(*index));
+        }
+        settled(self.engine.write(batch)?.wait())
+    }
+
+    fn submit(&self, item: Item, done: Done) -> Result<(), (Item, Done)> {
+        let mut batch = WriteBatch::new();
+        append(&mut batch, item);
+        match self.engine.write(batch) {
+            Ok(ticket) => ticket.on_durable(move |outcome| done(settled(outcome))),
+            Err(e) => done(Err(e.into())),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Any program's crash states: recorded while it runs, presented to a checker, explained.
+//!
+//! I own nothing but the order of the parts. A recorder ([`fuse`] is one, and [`tracer`] sees what no file
+//! system is told) writes what a program does to a [`tape`], which becomes a [`recording`], which is a
+//! [`file`](mod@file). [`scene`] makes the crash states of a recording, [`present`] lays one out as a real
+//! directory, [`checker`] asks the user's command about it, or holds the program's own
+//! words against what is [`expect`]ed, [`search`] decides which are tried, and
+//! [`classes`] makes few explained findings of many failures, which a [`page`] shows and a
+//! [`ratchet`] remembers. [`sandbox`] keeps all
+//! that in namespaces of its own, so that nothing is left when a process dies.
+
+pub mod checker;
+pub mod classes;
+pub mod expect;
+pub mod explore;
+pub mod faults;
+pub mod file;
+pub mod fuse;
+pub mod mutate;
+pub mod names;
+pub mod nested;
+pub mod page;
+pub mod present;
+pub mod ratchet;
+pub mod record;
+pub mod recording;
+pub mod report;
+pub mod sandbox;
+pub mod scene;
+pub mod search;
+pub mod tape;
+pub mod tracer;
+pub mod worker;

@@ -1,0 +1,194 @@
+//! Recordings as files.
+//!
+//! I own the format: eight bytes of magic, a version of 4 bytes, the BLAKE3 hash of what follows (32
+//! bytes), then one zstd frame with the recording in postcard's encoding. Little-endian. A reader knows
+//! one version: a file of a newer one is refused as such, a file whose hash does not fit as damaged, any
+//! other file as no recording. A file is written beside its name and renamed over it once it is synced.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::image::{Content, Image};
+use crate::core::trace::{Ino, Step, Trace};
+use crate::program::recording::{Gap, Meta, Note, Origin, Recording, Task};
+
+const MAGIC: [u8; 8] = *b"ccTRACE\n";
+const VERSION: u32 = 1;
+const VERSION_AT: Range<usize> = MAGIC.len()..MAGIC.len() + 4;
+const HASH_AT: Range<usize> = VERSION_AT.end..VERSION_AT.end + 32;
+/// The compression that costs little time.
+const LEVEL: i32 = 3;
+/// The most that a file may unpack to.
+const MOST: usize = 8 << 30;
+
+/// Why a file is not a recording that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not begin as one.
+    #[error("{path} is not a crashcheck recording")]
+    NotOne {
+        /// The file.
+        path: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{path} is a recording of format {version}; this program reads format {VERSION}: use a newer one"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: u32,
+    },
+    /// Its bytes are not those that were written.
+    #[error("{path} is damaged: {what}; record it again")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What does not hold.
+        what: String,
+    },
+}
+
+/// A recording's parts, as stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    dirs: Vec<String>,
+    names: BTreeMap<String, Ino>,
+    files: BTreeMap<Ino, Arc<[u8]>>,
+    links: BTreeMap<String, String>,
+    steps: Vec<Step>,
+    metas: Vec<Meta>,
+    notes: Vec<Note>,
+    calls: Vec<String>,
+    tasks: Vec<Task>,
+    modes: BTreeMap<Ino, u32>,
+    gaps: Vec<Gap>,
+    origin: Origin,
+}
+
+/// The bytes of a recording's file.
+///
+/// # Panics
+/// If memory runs out.
+#[must_use]
+pub fn encode(recording: &Recording) -> Vec<u8> {
+    let bytes = postcard::to_allocvec(&Stored::from(recording)).expect("a recording has an encoding");
+    let packed = zstd::bulk::compress(&bytes, LEVEL).expect("memory is compressed into memory");
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(blake3::hash(&packed).as_bytes());
+    out.extend_from_slice(&packed);
+    out
+}
+
+/// The recording of a file's bytes; `path` is for messages.
+///
+/// # Errors
+/// If it is not one, a newer one, or damaged.
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
+    let path = || path.display().to_string();
+    let damaged = |what: &str| FileError::Damaged { path: path(), what: what.to_owned() };
+    if bytes.get(..MAGIC.len()) != Some(&MAGIC) {
+        return Err(FileError::NotOne { path: path() });
+    }
+    let version = bytes.get(VERSION_AT).ok_or_else(|| damaged("it ends in its header"))?;
+    let version = u32::from_le_bytes(version.try_into().expect("four bytes"));
+    if version > VERSION {
+        return Err(FileError::Newer { path: path(), version });
+    }
+    let hash = bytes.get(HASH_AT).ok_or_else(|| damaged("it ends in its header"))?;
+    let packed = &bytes[HASH_AT.end..];
+    if version != VERSION || blake3::hash(packed).as_bytes() != hash {
+        return Err(damaged("its checksum does not fit"));
+    }
+    let bytes = zstd::bulk::Decompressor::upper_bound(packed).filter(|bound| *bound <= MOST);
+    let bytes = bytes.ok_or_else(|| damaged("it would unpack to too much"))?;
+    let bytes = zstd::bulk::decompress(packed, bytes).map_err(|e| damaged(&e.to_string()))?;
+    let stored: Stored = postcard::from_bytes(&bytes).map_err(|e| damaged(&e.to_string()))?;
+    Ok(stored.into())
+}
+
+/// Reads a recording.
+///
+/// # Errors
+/// If there is none, or it cannot be used.
+pub fn read(path: &Path) -> Result<Recording, FileError> {
+    let bytes =
+        fs::read(path).map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
+    decode(&bytes, path)
+}
+
+/// Writes a recording, over an older one.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
+    let bytes = encode(recording);
+    let temporary = path.with_extension("partial");
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
+    written.map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
+    Ok(bytes.len() as u64)
+}
+
+impl From<&Recording> for Stored {
+    fn from(recording: &Recording) -> Self {
+        let Recording { trace, metas, notes, calls, tasks, modes, gaps, origin } = recording;
+        let bytes = |path: &String| Arc::from(trace.initial.files[path].bytes());
+        Self {
+            dirs: trace.initial.dirs.iter().cloned().collect(),
+            names: trace.inos.clone(),
+            files: trace.inos.iter().map(|(path, ino)| (*ino, bytes(path))).collect(),
+            links: trace.initial.links.clone(),
+            steps: trace.steps.clone(),
+            metas: metas.clone(),
+            notes: notes.clone(),
+            calls: calls.clone(),
+            tasks: tasks.clone(),
+            modes: modes.clone(),
+            gaps: gaps.clone(),
+            origin: origin.clone(),
+        }
+    }
+}
+
+impl From<Stored> for Recording {
+    fn from(stored: Stored) -> Self {
+        let contents: BTreeMap<Ino, Content> =
+            stored.files.iter().map(|(ino, bytes)| (*ino, Content::of(bytes))).collect();
+        let content = |ino: &Ino| contents.get(ino).cloned().unwrap_or_default();
+        let initial = Image {
+            dirs: stored.dirs.into_iter().collect(),
+            files: stored.names.iter().map(|(path, ino)| (path.clone(), content(ino))).collect(),
+            links: stored.links,
+        };
+        Self {
+            trace: Trace { initial, inos: stored.names, steps: stored.steps },
+            metas: stored.metas,
+            notes: stored.notes,
+            calls: stored.calls,
+            tasks: stored.tasks,
+            modes: stored.modes,
+            gaps: stored.gaps,
+            origin: stored.origin,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What an exploration says, to people and to machines.
+//!
+//! I own the words and the JSON's fields. A verdict is one of four; a certificate says what was covered and
+//! what each bound cut. Nothing here decides anything.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::program::classes::{Class, Fate};
+use crate::program::explore::{Explored, Options};
+use crate::program::search::Stage;
+
+/// What an exploration comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum Verdict {
+    /// No state failed.
+    Pass,
+    /// Some did.
+    Fail,
+    /// There is nothing to speak of, or a part was not recorded.
+    NotMeasured,
+    /// The checker fails where nothing is lost.
+    HarnessBroken,
+}
+
+impl Verdict {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Fail => "FAIL",
+            Self::NotMeasured => "NOT-MEASURED",
+            Self::HarnessBroken => "HARNESS-BROKEN",
+        }
+    }
+}
+
+/// The verdict. A failure is one, whatever was not recorded; a pass is none over what was not.
+#[must_use]
+pub fn verdict(explored: &Explored) -> Verdict {
+    if explored.broken.is_some() {
+        Verdict::HarnessBroken
+    } else if explored.failed > 0 {
+        Verdict::Fail
+    } else if explored.distinct == 0 || !explored.recording.gaps.is_empty() {
+        Verdict::NotMeasured
+    } else {
+        Verdict::Pass
+    }
+}
+
+/// The whole as JSON.
+#[must_use]
+pub fn machine(explored: &Explored, options: &Options) -> Value {
+    json!({
+        "verdict": verdict(explored).name(),
+        "classes": explored.classes,
+        "states": explored.states,
+        "distinct_states": explored.distinct,
+        "failed_states": explored.failed,
+        "states_per_second": per_second(explored),
+        "seconds": explored.seconds,
+        "first_failure_seconds": explored.first_failure,
+        "certificate": certificate(explored, options),
+        "stages": explored.stages,
+        "profile": options.profile.name(),
+        "seed": options.reach.seed,
+        "next": explored.next,
+        "gaps": explored.recording.gaps,
+        "broken": explored.broken,
+    })
+}
+
+/// Different states a second, rounded.
+#[must_use]
+pub fn per_second(explored: &Explored) -> f64 {
+    if explored.seconds > 0.0 { (explored.distinct as f64 / explored.seconds).round() } else { 0.0 }
+}
+
+/// What was covered.
+#[must_use]
+pub fn certificate(explored: &Explored, options: &Options) -> String {
+    let steps = explored.recording.trace.steps.len();
+    let unit = if options.block_units { 4096 } else { 512 };
+    let mut text = format!(
+        "{} different states of {} cuts under {}, units of {unit} bytes, at most {} in doubt at once: ",
+        explored.distinct,
+        steps + 1,
+        options.profile.name(),
+        explored.most_free
+    );
+    let parts = explored.stages.iter().map(|progress| {
+        let what = match progress.stage {
+            Stage::Several => format!("up to {} operations lost", options.reach.omissions),
+            Stage::Torn => format!("torn last write (tears {})", options.reach.tears),
+            Stage::Operation => "1 operation lost".to_owned(),
+            Stage::Random => format!("random with seed {}", options.reach.seed),
+            stage => stage.name().to_owned(),
+        };
+        match (progress.complete, progress.stage) {
+            (true, Stage::Random) => format!("{what} {}, then {}", progress.checked, progress.end()),
+            (false, Stage::Random) => format!("{what} {}", progress.checked),
+            _ => format!("{what} {}", progress.end()),
+        }
+    });
+    text.push_str(&parts.collect::<Vec<_>>().join(", "));
+    if explored.nested > 0 {
+        let _ = write!(
+            text,
+            "; crashes within {} recoveries of the checker: {} states",
+            explored.nested, explored.nested_states
+        );
+    }
+    let missing = crate::program::search::STAGES.len().saturating_sub(explored.stages.len());
+    if missing > 0 {
+        let _ = write!(text, "; {missing} stages not begun");
+    }
+    if let Some(next) = explored.next {
+        let _ = write!(text, "; go on with --resume {next}");
+    }
+    if explored.interrupted {
+        text.push_str("; interrupted");
+    }
+    text
+}
+
+/// The whole as a JUnit report: a test for each class, and one for all the rest.
+#[must_use]
+pub fn junit(explored: &Explored) -> String {
+    let verdict = verdict(explored);
+    let error = match verdict {
+        Verdict::NotMeasured | Verdict::HarnessBroken => {
+            let why = explored.broken.as_deref().unwrap_or(verdict.name());
+            format!("<error message=\"{}\"/>", escaped(why))
+        }
+        _ => String::new(),
+    };
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\">\n\
+         <testcase classname=\"crashcheck\" name=\"{} states\">{error}</testcase>\n",
+        escaped(&explored.recording.origin.command.join(" ")),
+        explored.classes.len() + 1,
+        explored.classes.len(),
+        u8::from(!error.is_empty()),
+        explored.distinct,
+    );
+    for (number, class) in explored.classes.iter().enumerate() {
+        let mut words = String::new();
+        class_text(&mut words, number + 1, class);
+        let _ = writeln!(
+            text,
+            "<testcase classname=\"crashcheck\" name=\"{}\"><failure message=\"{}\">{}</failure></testcase>",
+            escaped(&class.id),
+            escaped(&class.symptom),
+            escaped(&words)
+        );
+    }
+    text.push_str("</testsuite>\n");
+    text
+}
+
+/// Text as XML has it; what XML cannot hold is left out.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The whole for people.
+#[must_use]
+pub fn text(explored: &Explored, options: &Options) -> String {
+    let mut text = String::new();
+    if let Some(reason) = &explored.broken {
+        let command = options.checker.command.join(" ");
+        let _ = writeln!(
+            text,
+            "HARNESS-BROKEN: the checker fails on the complete state, in which nothing is lost: {reason}\n\
+             it was run as: {command}"
+        );
+        return text;
+    }
+    for (number, class) in explored.classes.iter().enumerate() {
+        class_text(&mut text, number + 1, class);
+    }
+    for gap in &explored.recording.gaps {
+        let _ = writeln!(text, "not measured: {}: {}", gap.path, gap.reason);
+    }
+    let classes = explored.classes.len();
+    let _ = writeln!(
+        text,
+        "{}: {} of {} states failed, in {classes} {}; {:.1} s, {} states a second",
+        verdict(explored).name(),
+        explored.failed,
+        explored.distinct,
+        if classes == 1 { "class" } else { "classes" },
+        explored.seconds,
+        per_second(explored)
+    );
+    let _ = writeln!(text, "certificate: {}", certificate(explored, options));
+    text
+}
+
+fn class_text(text: &mut String, number: usize, class: &Class) {
+    let profiles = class.profiles.join(", ");
+    let _ = writeln!(text, "class {number}: {}", class.symptom);
+    let _ = writeln!(text, "  {} states, under {profiles}; the smallest is {}", class.states, class.id);
+    match (&class.missing_sync, class.lost.is_empty()) {
+        (Some(sync), _) => {
+            let places = class.after.len();
+            let again =
+                if places > 1 { format!(", and at {} more places alike", places - 1) } else { String::new() };
+            let _ = writeln!(text, "  missing: {sync}{again}");
+        }
+        (None, true) => {
+            let _ = writeln!(
+                text,
+                "  missing: no sync helps: nothing is lost here, the program was only cut short"
+            );
+        }
+        (None, false) => {
+            let _ = writeln!(
+                text,
+                "  missing: no sync helps: what is lost and what is kept is one operation, or the last"
+            );
+        }
+    }
+    for lost in &class.lost {
+        let _ = writeln!(text, "  lost: {lost}");
+    }
+    for kept in &class.survived {
+        let _ = writeln!(text, "  survived: {kept}");
+    }
+    for line in &class.timeline {
+        let fate = match line.fate {
+            Fate::Durable => "durable",
+            Fate::Kept => "kept",
+            Fate::Partly => "PARTLY",
+            Fate::Lost => "LOST",
+            Fate::Sync => "sync",
+            Fate::Ack => "ack",
+            Fate::Begin => "begin",
+            Fate::After => "not yet",
+        };
+        if line.fate == Fate::After {
+            text.push_str("    ------ crash ------\n");
+        }
+        let _ = writeln!(text, "    {:5} {fate:8} {:9} {} {}", line.step, line.call, line.text, line.task);
+    }
+    if class.timeline.last().is_none_or(|line| line.fate != Fate::After) {
+        text.push_str("    ------ crash ------\n");
+    }
+}

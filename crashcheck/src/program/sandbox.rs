@@ -1,0 +1,210 @@
+//! Namespaces that keep what we do to ourselves, and end it with us.
+//!
+//! I own what is left behind: nothing. (S1) Everything is mounted in a mount namespace of this process,
+//! so that it is gone when the last process in there is, however that ends. (S2) A program that is run
+//! has a process namespace of its own whose first process is this program again, as a [`supervise`]r: it
+//! dies when the one that started it dies, and with it all that the program started. (S3) Who may not make
+//! namespaces is told what is missing.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use anyhow::{Context, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::program::tracer::{self, desk::Line};
+
+/// What asks this program to be a supervisor.
+pub const SUPERVISE: &str = "__supervise";
+
+/// Gives this process a mount namespace of its own. To be called before any thread is made.
+///
+/// # Errors
+/// If this process may not do that.
+pub fn enter() -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        enter_as_user()?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS)
+        .context("this needs a mount namespace of its own: run it as root, or allow user namespaces")?;
+    make_private()
+}
+
+/// Becomes root of a user namespace in which nobody else is.
+fn enter_as_user() -> anyhow::Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .context("this needs root, or user namespaces, which this system does not give to this user")?;
+    fs::write("/proc/self/setgroups", "deny").context("/proc/self/setgroups")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("/proc/self/uid_map")?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("/proc/self/gid_map")
+}
+
+fn make_private() -> anyhow::Result<()> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("making mounts private")
+}
+
+/// Mounts a file system in memory over a directory.
+///
+/// # Errors
+/// If it cannot be mounted.
+pub fn mount_memory(dir: &Path, options: &str) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    mount(Some("crashcheck"), dir, Some("tmpfs"), flags, Some(options))
+        .with_context(|| format!("mounting a file system in memory over {}", dir.display()))
+}
+
+/// Takes a mount away, also while it is in use.
+pub fn unmount(dir: &Path) {
+    // It may be gone already; the namespace takes it along in any case.
+    let _ = umount2(dir, MntFlags::MNT_DETACH);
+}
+
+/// A program in a process namespace of its own.
+#[derive(Debug)]
+pub struct Ward {
+    pid: Pid,
+    ended: Receiver<io::Result<ExitStatus>>,
+}
+
+impl Ward {
+    /// Starts this program again as the first process of a namespace; `arguments` say what it is to do
+    /// there, `prepare` sets its streams, and `attend` looks after it until it is to be waited for. It
+    /// cannot make threads: the namespace is not theirs.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(
+        arguments: Vec<OsString>,
+        prepare: impl FnOnce(&mut Command) + Send + 'static,
+        attend: impl FnOnce(&mut Child) + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let (tell, ended) = channel();
+        let (tell_pid, pid) = channel();
+        // The namespace is for the children of one thread, and they are told of that thread's end.
+        thread::Builder::new().name("ward".to_owned()).spawn(move || {
+            let spawn = || {
+                unshare(CloneFlags::CLONE_NEWPID)?;
+                let mut command = Command::new("/proc/self/exe");
+                command.args(arguments);
+                prepare(&mut command);
+                command.spawn()
+            };
+            match spawn() {
+                Ok(mut child) => {
+                    let _ = tell_pid.send(Ok(child.id()));
+                    attend(&mut child);
+                    let _ = tell.send(child.wait());
+                }
+                Err(e) => {
+                    let _ = tell_pid.send(Err(e));
+                }
+            }
+        })?;
+        let pid = pid.recv().context("the thread that starts a program")?.context("starting a program")?;
+        Ok(Self { pid: Pid::from_raw(pid.cast_signed()), ended })
+    }
+
+    /// Its status, if it ended within a time.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(&self, limit: std::time::Duration) -> io::Result<Option<ExitStatus>> {
+        match self.ended.recv_timeout(limit) {
+            Ok(status) => status.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Ends it and all that it started.
+    pub fn kill(&self) {
+        // It may have ended already.
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+}
+
+/// The exit code of a status: its own, or 128 and the signal's number.
+#[must_use]
+pub fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Makes this process die with the one that started it, and see its own processes alone.
+///
+/// # Errors
+/// If the namespace cannot be set up.
+pub fn become_first() -> anyhow::Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("dying with the one who started this")?;
+    if std::process::id() != 1 {
+        bail!("this is for crashcheck itself");
+    }
+    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace")?;
+    make_private()?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let none: Option<&str> = None;
+    mount(Some("proc"), "/proc", Some("proc"), flags, none).context("mounting /proc")
+}
+
+/// The supervisor: runs a command as the first process of its namespace, and ends with its exit code.
+///
+/// # Errors
+/// If it cannot be run.
+pub fn supervise(arguments: &[OsString]) -> anyhow::Result<i32> {
+    become_first()?;
+    let (mask, command) = arguments.split_first().context("no umask")?;
+    let mask = mask.to_str().and_then(|mask| mask.parse().ok()).context("a umask")?;
+    umask(Mode::from_bits_truncate(mask));
+    let (desk, command) = command.split_first().context("no desk")?;
+    if let Some((dir, command)) = command.split_first().filter(|_| !desk.is_empty()) {
+        return tracer::supervise(command, Line::call(Path::new(desk))?, Path::new(dir));
+    }
+    let (program, arguments) = command.get(1..).and_then(<[_]>::split_first).context("no command")?;
+    let child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => Pid::from_raw(child.id().cast_signed()),
+        Err(e) => bail!("{}: {e}", Path::new(program).display()),
+    };
+    loop {
+        match waitpid(None, None)? {
+            WaitStatus::Exited(pid, code) if pid == child => return Ok(code),
+            WaitStatus::Signaled(pid, signal, _) if pid == child => return Ok(128 + signal as i32),
+            _ => {}
+        }
+    }
+}
+
+/// Ends every other process of this namespace; only for its first process. Gives how many there were.
+pub fn end_all_others() -> usize {
+    let mut ended = 0;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => {
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                ended += usize::from(waitpid(None, None).is_ok());
+            }
+            Ok(_) => {}
+            Err(_) => return ended,
+        }
+    }
+}
+
+/// The arguments with which this program supervises a command that has the given umask; with a desk, it is
+/// traced, and its syncs of everything are told there if they are about `dir`.
+#[must_use]
+pub fn supervised(command: &[OsString], mask: u32, desk: Option<&Path>, dir: &Path) -> Vec<OsString> {
+    let desk = desk.map_or(OsString::new(), OsString::from);
+    let head = [OsString::from(SUPERVISE), OsString::from(mask.to_string()), desk, OsString::from(dir)];
+    head.into_iter().chain(command.iter().cloned()).collect()
+}

@@ -1,0 +1,139 @@
+//! What is done for the store when nobody waits for it.
+//!
+//! I own the driver's loop: it commits what no caller waits for, fills the reserve, and marks what is durable
+//! once nothing happens. (C9) Nothing here holds the front for the length of a write or a sync.
+
+use std::sync::{Arc, MutexGuard};
+
+use super::{Front, Shared};
+use crate::error::{Error, Result};
+use crate::highwater;
+use crate::log::{Outlook, spares};
+use crate::options::{Driver, RESERVED_SEGMENTS, SEGMENTS_AHEAD};
+use crate::planted::Bug;
+use crate::segment::Header;
+use crate::snapshot::{self, collect};
+use crate::types::SegmentId;
+use crate::vfs::Vfs;
+
+impl<V: Vfs> Shared<V> {
+    /// Recycles what is dead and durable, drops retired snapshots, then fills the reserve.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        self.provide(RESERVED_SEGMENTS)
+    }
+
+    /// As [`Shared::maintain`], until so many segments are prepared.
+    fn provide(&self, most: usize) -> Result<()> {
+        if let Some(cause) = &self.front().poison {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        let provided = self.reclaim().and_then(|()| self.prepare(most)).and_then(|()| self.mark_idle());
+        provided.inspect_err(|e| self.poison_on(e))
+    }
+
+    /// Prepares segments. The log's lock is free while their zeros are written.
+    fn prepare(&self, most: usize) -> Result<()> {
+        let _alone = self.preparing.lock().expect("no panic under the lock");
+        loop {
+            let (vfs, size, path) = {
+                let mut log = self.log();
+                if log.spares.len() >= most {
+                    return Ok(());
+                }
+                (log.vfs.clone(), log.shape.size, log.name_spare())
+            };
+            let prepared = spares::prepare(&vfs, &path, size);
+            self.log().keep_spare(path, prepared)?;
+        }
+    }
+
+    /// Asks for the successors of a segment when half of it is written.
+    pub(super) fn look_ahead(&self, front: &mut Front, outlook: &Outlook) {
+        let due = outlook.tail > outlook.size / 2 && outlook.spares < RESERVED_SEGMENTS + SEGMENTS_AHEAD;
+        if due && front.provided != outlook.segment && self.options.driver == Driver::Threads {
+            (front.provided, front.upkeep) = (outlook.segment, true);
+            self.work.notify_one();
+        }
+    }
+
+    /// If nothing is under way, writes a mark of all that is durable into the high-water file: after an
+    /// unclean stop nothing below it is then in doubt. No append waits for it, unless it has to rotate.
+    fn mark_idle(&self) -> Result<()> {
+        let front = self.front();
+        let idle = front.queue.is_empty() && !front.writing && front.flights.is_empty();
+        if front.poison.is_some() || !(idle || V::planted(Bug::IdleMarkTooEarly)) {
+            return Ok(());
+        }
+        let log = self.log();
+        let Header { epoch, segment, .. } = log.active.header;
+        let (keeper, high) = (log.high.clone(), log.high_water(epoch, segment));
+        drop((log, front));
+        keeper.raise(&high).map_err(Error::io("write", highwater::NAME))?;
+        let mut front = self.front();
+        front.marked = front.marked.max(high.position);
+        Ok(())
+    }
+
+    /// Recycles what is dead and durable, and drops retired snapshots.
+    pub(crate) fn reclaim(&self) -> Result<()> {
+        let durable = self.front().durable;
+        let mut log = self.log();
+        log.recycle(durable)?;
+        let any = V::planted(Bug::OldSnapshotDroppedEarly);
+        while let Some((_, digest)) = log.retired.first().filter(|(at, _)| *at <= durable || any).copied() {
+            log.retired.remove(0);
+            collect::retire(&log.vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
+        }
+        Ok(())
+    }
+
+    /// Fills the reserve in the background, if there is one.
+    pub(crate) fn attend_reserve(self: &Arc<Self>) -> Result<()> {
+        if self.options.driver == Driver::Caller {
+            return Ok(());
+        }
+        self.front().upkeep = true;
+        self.start_driver().map_err(Error::io("start", "the driver's thread"))
+    }
+
+    pub(super) fn drive(self: Arc<Self>) {
+        let mut front = self.front();
+        while !front.closed {
+            let alive = front.poison.is_none();
+            if alive && front.unattended {
+                let last = front.submitted;
+                drop(front);
+                self.wait(last);
+                front = self.front();
+            } else if alive && front.upkeep {
+                front.upkeep = false;
+                let ahead = if front.provided > SegmentId(0) { SEGMENTS_AHEAD } else { 0 };
+                drop(front);
+                if let Err(e) = self.provide(RESERVED_SEGMENTS + ahead) {
+                    tracing::warn!(%e, "the reserve is not full");
+                }
+                front = self.front();
+            } else {
+                front = self.rest(front);
+            }
+        }
+    }
+
+    /// Waits for something to do; marks what is durable when nothing happens for as long as the host says.
+    fn rest<'a>(&'a self, front: MutexGuard<'a, Front>) -> MutexGuard<'a, Front> {
+        let unmarked = front.poison.is_none() && front.durable > front.marked;
+        let Some(idle) = self.options.mark_when_idle.filter(|_| unmarked) else {
+            return self.work.wait(front).expect("no panic under the lock");
+        };
+        let seen = (front.submitted, front.durable);
+        let (front, waited) = self.work.wait_timeout(front, idle).expect("no panic under the lock");
+        if !waited.timed_out() || seen != (front.submitted, front.durable) {
+            return front;
+        }
+        drop(front);
+        if let Err(e) = self.mark_idle() {
+            self.poison_on(&e);
+        }
+        self.front()
+    }
+}

@@ -1,0 +1,116 @@
+//! Reads of a group's log.
+//!
+//! I own what a reader sees while others append, truncate and compact. (E9) A read without a limit is one
+//! view of the log: every entry of the range as of one moment. (E10) An entry that went away between the
+//! view and the read of its bytes is missing, never damaged. I do not know where an entry is (see
+//! submitted).
+
+use std::ops::Range;
+
+use super::Engine;
+use super::submitted::{Source, check_bounds, find};
+use crate::error::{Error, Result};
+use crate::planted::Bug;
+use crate::types::{Entry, GroupId, Index, LeaderTag, LogId, Term};
+use crate::vfs::Vfs;
+
+/// Entries that a read with a limit looks up at once.
+const ROUND: u64 = 1024;
+
+impl<V: Vfs> Engine<V> {
+    /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
+    /// one.
+    pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut left = max_bytes;
+        let mut at = range.start;
+        while at < range.end {
+            let round = if max_bytes == u64::MAX { u64::MAX } else { ROUND };
+            let to = Index(range.end.0.min(at.0.saturating_add(round)));
+            let sources = self.view(group, at..to);
+            at = to;
+            for (index, source) in sources {
+                let entry = match self.settle(group, index, source?.read()) {
+                    Err(Error::Damaged { .. }) if V::planted(Bug::DamageEndsRead) => return Ok(entries),
+                    entry => entry?,
+                };
+                let size = entry.data.len() as u64;
+                if size > left && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                left = left.saturating_sub(size);
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// As [`Engine::read`], of what the log holds of the range: nothing where it ends before the range or
+    /// begins after it.
+    pub fn read_present(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
+        loop {
+            let status = self.group(group)?;
+            let present = range.start.max(status.first)..range.end.min(status.last.index.next());
+            match self.read(group, present, max_bytes) {
+                // The log became shorter since.
+                Err(Error::Compacted { .. } | Error::PastEnd { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Where the entries of a range are, as of one moment; ends with the first that is nowhere.
+    fn view(&self, group: GroupId, range: Range<Index>) -> Vec<(Index, Result<Source<V>>)> {
+        let front = self.shared.front();
+        let find = |index| {
+            let line = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
+            check_bounds(group, &line.state, index)?;
+            find(&self.shared, &front, group, index)
+        };
+        let mut sources = Vec::new();
+        for index in (range.start.0..range.end.0).map(Index) {
+            let source = find(index);
+            let ends = source.is_err();
+            sources.push((index, source));
+            if ends {
+                break;
+            }
+        }
+        sources
+    }
+
+    fn source(&self, group: GroupId, index: Index) -> Result<Source<V>> {
+        self.view(group, index..index.next()).pop().expect("a range of one").1
+    }
+
+    /// What became of an entry whose bytes were read after the view: its segment may have been recycled.
+    fn settle(&self, group: GroupId, index: Index, read: Result<Entry>) -> Result<Entry> {
+        if !matches!(read, Err(Error::Damaged { .. })) {
+            return read;
+        }
+        // Still there: the damage is real, or the second look finds where it is now.
+        self.source(group, index)?.read()
+    }
+
+    pub(super) fn entry(&self, group: GroupId, index: Index) -> Result<Entry> {
+        let source = self.source(group, index)?;
+        self.settle(group, index, source.read())
+    }
+
+    /// The term of an entry, or of the last one that was compacted away.
+    pub fn term(&self, group: GroupId, index: Index) -> Result<Term> {
+        let front = self.shared.front();
+        let g = &front.groups.get(&group).ok_or(Error::UnknownGroup { group })?.state;
+        if index == g.purged.index {
+            return Ok(g.purged.term);
+        }
+        drop(front);
+        self.name(group, index).map(|(id, _)| id.term)
+    }
+
+    /// The identity of an entry and who led then. Reads no byte of the entry, so that rot in it is no
+    /// obstacle.
+    pub fn name(&self, group: GroupId, index: Index) -> Result<(LogId, LeaderTag)> {
+        Ok(self.source(group, index)?.name())
+    }
+}

@@ -1,0 +1,94 @@
+//! Prepared segments: their names, their zeros, and how they are made.
+//!
+//! I own what a segment is before it has a number. (G8) A prepared segment is written zeros or a dead
+//! segment, whole and synced, and its name is durable. I do not know when one is needed.
+
+use std::io;
+
+use super::Log;
+use crate::error::{Error, Result};
+use crate::planted::Bug;
+use crate::vfs::{Access, File, Vfs, write_all_at};
+
+/// The name of a prepared segment.
+#[must_use]
+pub fn spare_name(n: u64) -> String {
+    format!("spare-{n:016x}")
+}
+
+/// A name that no prepared segment has, nor the one that is being prepared.
+#[must_use]
+pub fn free_name(spares: &[String], coming: Option<&String>) -> String {
+    let is_free = |n: &String| !spares.contains(n) && coming != Some(n);
+    (1..).map(spare_name).find(is_free).expect("few spares")
+}
+
+/// Creates a file of written zeros, synced. Its name is not durable yet.
+pub fn zero_fill<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+    let doing = "preparing a segment";
+    let file = vfs.create(path).map_err(Error::space(doing, path))?;
+    let filled = (|| {
+        let zeros = vec![0; usize::try_from(size.min(1 << 20)).expect("small")];
+        let mut at = 0;
+        while at < size {
+            let n = usize::try_from((size - at).min(zeros.len() as u64)).expect("small");
+            write_all_at::<V>(&file, &zeros[..n], at)?;
+            at += n as u64;
+            // A batch that is synced meanwhile waits for no more than this.
+            if at < size {
+                file.sync_data()?;
+            }
+        }
+        if V::planted(Bug::ZerosNotSynced) { Ok(()) } else { file.sync_all() }
+    })();
+    filled.map_err(|e| {
+        drop(vfs.remove(path));
+        Error::space(doing, path)(e)
+    })
+}
+
+/// Prepares a segment under this name and makes the name durable.
+pub fn prepare<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+    match vfs.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path)(e)),
+        _ => {}
+    }
+    zero_fill(vfs, path, size)?;
+    vfs.sync_dir("").map_err(Error::io("sync the directory for", path))
+}
+
+/// Makes the length of a prepared file durable, whatever became of the process or the sync that prepared
+/// it: a length that is set anew is written anew (L3). No block is given back or asked for.
+pub fn settle<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+    if V::planted(Bug::SpareNotSettled) {
+        return Ok(());
+    }
+    let file = vfs.open(path, Access::ReadWrite).map_err(Error::io("open", path))?;
+    let set = file.set_len(size + 1).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all());
+    set.map_err(Error::io("settle the length of", path))
+}
+
+impl<V: Vfs> Log<V> {
+    /// Prepares one more segment and makes its name durable.
+    pub fn add_spare(&mut self) -> Result<()> {
+        let path = free_name(&self.spares, self.coming.as_ref());
+        prepare(&self.vfs, &path, self.shape.size)?;
+        self.spares.push(path);
+        Ok(())
+    }
+
+    /// The name of a segment that is prepared while others write; none other gets it meanwhile.
+    pub fn name_spare(&mut self) -> String {
+        let path = free_name(&self.spares, self.coming.as_ref());
+        self.coming = Some(path.clone());
+        path
+    }
+
+    /// Takes the segment that has got its name from [`Log::name_spare`] and was prepared.
+    pub fn keep_spare(&mut self, path: String, prepared: Result<()>) -> Result<()> {
+        self.coming = None;
+        prepared?;
+        self.spares.push(path);
+        Ok(())
+    }
+}
