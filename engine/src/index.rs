@@ -1,9 +1,9 @@
 //! Where each live entry is. Pure.
 //!
-//! I own, for each group, runs of consecutive entries in sealed segments and the entries of the
-//! active one. (I1) Runs of a group do not overlap and ascend. (I2) An entry written at an index
-//! drops what was there and above: the newest write wins. (I3) A sealed run costs one [`SealedRun`],
-//! whatever its entries; their places stay on disk. I do not know what a record means besides (see
+//! I own, for each group, runs of consecutive entries in sealed segments and in the active one. (I1)
+//! Runs of a group do not overlap and ascend. (I2) An entry written at an index drops what was there
+//! and above: the newest write wins. (I3) A sealed run costs one [`SealedRun`], whatever its entries:
+//! their places stay on disk; of the active segment each entry costs its place. I do not know what a record means besides (see
 //! state), and read no file.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,23 +23,18 @@ pub struct SealedRun {
     pub run: Run,
 }
 
-/// An entry of the active segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ActiveEntry {
-    name: Name,
-    at: EntryRef,
-}
-
 #[derive(Clone, Debug, Default)]
 struct GroupIndex {
     sealed: Vec<SealedRun>,
-    active: Vec<ActiveEntry>,
+    /// Runs in the active segment; they start within `places`.
+    active: Vec<Run>,
+    places: Vec<EntryRef>,
 }
 
 impl GroupIndex {
     #[inline]
     fn first(&self) -> Option<&Name> {
-        self.sealed.first().map(|s| &s.run.name).or(self.active.first().map(|a| &a.name))
+        self.sealed.first().map(|s| &s.run.name).or(self.active.first().map(|run| &run.name))
     }
 
     /// Drops what gives way to an entry of this name: its index and above, and other incarnations.
@@ -48,25 +43,65 @@ impl GroupIndex {
         self.truncate(name.id.index, &mut dropped);
         if self.first().is_some_and(|first| first.incarnation != name.incarnation) {
             self.active.clear();
+            self.places.clear();
             self.sealed.drain(..).for_each(|run| dropped(&run));
         }
     }
 
     #[inline]
     fn truncate(&mut self, from: EntryIndex, mut dropped: impl FnMut(&SealedRun)) {
-        if self.active.last().is_some_and(|a| a.name.id.index >= from) {
-            self.active.truncate(self.active.partition_point(|a| a.name.id.index < from));
+        while let Some(last) = self.active.last_mut().filter(|run| run.last() >= from) {
+            let kept = last.below(from);
+            last.count = kept;
+            self.places.truncate((last.start + kept) as usize);
+            if kept > 0 {
+                break;
+            }
+            self.active.pop();
         }
-        while let Some(last) = self.sealed.last_mut().filter(|s| s.run.last() >= from) {
-            if last.run.name.id.index < from {
-                let kept = from.0 - last.run.name.id.index.0;
-                last.run.count = u32::try_from(kept).expect("fewer than before");
+        while let Some(last) = self.sealed.last_mut().filter(|sealed| sealed.run.last() >= from) {
+            let kept = last.run.below(from);
+            if kept > 0 {
+                last.run.count = kept;
                 break;
             }
             dropped(last);
             self.sealed.pop();
         }
     }
+
+    /// Drops the entries up to `upto`.
+    fn compact(&mut self, upto: EntryIndex, mut dropped: impl FnMut(&SealedRun)) {
+        self.active.drain(..self.active.partition_point(|run| run.last() <= upto));
+        if let Some(first) = self.active.first_mut() {
+            first.skip_to(upto.next());
+        }
+        let gone = self.active.first().map_or(self.places.len(), |first| first.start as usize);
+        self.places.drain(..gone);
+        self.active.iter_mut().for_each(|run| run.start -= count(gone));
+        let gone = self.sealed.partition_point(|sealed| sealed.run.last() <= upto);
+        self.sealed.drain(..gone).for_each(|run| dropped(&run));
+        if let Some(first) = self.sealed.first_mut() {
+            first.run.skip_to(upto.next());
+        }
+    }
+
+    /// Takes entries of the active segment that follow all others.
+    #[inline]
+    fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) -> u32 {
+        let start = count(self.places.len());
+        self.places.extend(places);
+        let more = count(self.places.len()) - start;
+        match self.active.last_mut() {
+            Some(last) if last.name.at(last.count) == name => last.count += more,
+            _ => self.active.push(Run { name, count: more, start }),
+        }
+        more
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).expect("fits a segment")
 }
 
 /// Where an entry is.
@@ -121,9 +156,7 @@ impl Index {
         let Self { groups, live, emptied, active_entries } = self;
         let group = groups.entry(name.group).or_default();
         group.make_way(&name, |run| Self::drop_run(live, emptied, run));
-        let before = group.active.len();
-        group.active.extend((0..).zip(places).map(|(n, at)| ActiveEntry { name: name.at(n), at }));
-        *active_entries += group.active.len() - before;
+        *active_entries += group.push(name, places) as usize;
     }
 
     /// A sealed segment's runs were read, in ascending order of segments.
@@ -157,19 +190,9 @@ impl Index {
 
     /// Drops the entries up to `upto`.
     pub fn compact(&mut self, group: GroupId, upto: EntryIndex) {
-        let Some(g) = self.groups.get_mut(&group) else { return };
-        g.active.drain(..g.active.partition_point(|a| a.name.id.index <= upto));
-        let gone = g.sealed.partition_point(|s| s.run.last() <= upto);
-        for run in g.sealed.drain(..gone) {
-            Self::drop_run(&mut self.live, &mut self.emptied, &run);
-        }
-        if let Some(first) = g.sealed.first_mut().filter(|s| s.run.name.id.index <= upto) {
-            let gone = u32::try_from(upto.0 + 1 - first.run.name.id.index.0).expect("within the run");
-            first.run = Run {
-                name: first.run.name.at(gone),
-                count: first.run.count - gone,
-                start: first.run.start + gone,
-            };
+        let Self { groups, live, emptied, .. } = self;
+        if let Some(g) = groups.get_mut(&group) {
+            g.compact(upto, |run| Self::drop_run(live, emptied, run));
         }
     }
 
@@ -187,14 +210,9 @@ impl Index {
         let (mut entries, mut runs) = (Vec::new(), Vec::<Run>::new());
         for g in self.groups.values_mut() {
             let first = runs.len();
-            for entry in g.active.drain(..) {
-                let start = u32::try_from(entries.len()).expect("fits a segment");
-                match runs[first..].last_mut() {
-                    Some(run) if run.name.at(run.count) == entry.name => run.count += 1,
-                    _ => runs.push(Run { name: entry.name, count: 1, start }),
-                }
-                entries.push(entry.at);
-            }
+            let before = count(entries.len());
+            runs.extend(g.active.drain(..).map(|run| Run { start: before + run.start, ..run }));
+            entries.append(&mut g.places);
             g.sealed.extend(runs[first..].iter().map(|run| SealedRun { segment, run: *run }));
         }
         self.active_entries = 0;
@@ -210,13 +228,14 @@ impl Index {
     #[must_use]
     pub fn locate(&self, group: GroupId, index: EntryIndex) -> Option<Location> {
         let g = self.groups.get(&group)?;
-        if let Some(first) = g.active.first().map(|a| a.name.id.index).filter(|f| *f <= index) {
-            let entry = g.active.get(usize::try_from(index.0 - first.0).ok()?)?;
-            return Some(Location::Active(entry.name, entry.at));
+        if g.active.first().is_some_and(|first| first.name.id.index <= index) {
+            let run = g.active[g.active.partition_point(|run| run.name.id.index <= index) - 1];
+            let n = run.number(index)?;
+            return Some(Location::Active(run.name.at(n), g.places[(run.start + n) as usize]));
         }
         let after = g.sealed.partition_point(|s| s.run.name.id.index <= index);
         let SealedRun { segment, run } = g.sealed.get(after.checked_sub(1)?)?;
-        let n = u32::try_from(index.0 - run.name.id.index.0).ok().filter(|n| *n < run.count)?;
+        let n = run.number(index)?;
         Some(Location::Sealed(run.name.at(n), *segment, run.start + n))
     }
 
@@ -268,7 +287,7 @@ impl Index {
     fn spans(&self, group: GroupId) -> Vec<(EntryIndex, EntryIndex)> {
         let Some(g) = self.groups.get(&group) else { return Vec::new() };
         let sealed = g.sealed.iter().map(|s| (s.run.name.id.index, s.run.last()));
-        sealed.chain(g.active.iter().map(|a| (a.name.id.index, a.name.id.index))).collect()
+        sealed.chain(g.active.iter().map(|run| (run.name.id.index, run.last()))).collect()
     }
 }
 

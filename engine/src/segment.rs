@@ -311,6 +311,26 @@ impl Run {
         Index(self.name.id.index.0 + u64::from(self.count) - 1)
     }
 
+    /// How many of its entries are below an index.
+    #[must_use]
+    pub fn below(&self, index: Index) -> u32 {
+        let below = index.0.saturating_sub(self.name.id.index.0);
+        u32::try_from(below).map_or(self.count, |n| n.min(self.count))
+    }
+
+    /// Which of its entries has an index, counted from 0.
+    #[must_use]
+    pub fn number(&self, index: Index) -> Option<u32> {
+        let n = u32::try_from(index.0.checked_sub(self.name.id.index.0)?).ok()?;
+        (n < self.count).then_some(n)
+    }
+
+    /// Drops the entries below an index, which is not above the last.
+    pub fn skip_to(&mut self, index: Index) {
+        let gone = self.below(index);
+        *self = Self { name: self.name.at(gone), count: self.count - gone, start: self.start + gone };
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let n = &self.name;
         for v in [n.group.0, n.incarnation.0, n.id.index.0, n.id.term.0] {
