@@ -254,7 +254,7 @@ impl<V: Vfs> Engine<V> {
         if load.entries + entries > widen(options.max_in_flight_entries) && load.entries > 0 {
             return overloaded(OverloadReason::Entries, 1);
         }
-        let share = front.groups.get(&group).map_or(0, |line| line.share);
+        let share = front.groups.get(group).map_or(0, |line| line.share);
         let several = front.groups.len() > 1 && !weight.is_control();
         if several && share > 0 && share + bytes > options.max_in_flight_bytes / 2 {
             return overloaded(OverloadReason::GroupShare, share + bytes - options.max_in_flight_bytes / 2);
@@ -295,11 +295,11 @@ impl<V: Vfs> Engine<V> {
     /// The state of all groups must fit a checkpoint.
     fn check_state(&self, front: &Front) -> Result<()> {
         let weigh = |g: &Group| GROUP_STATE + g.vote.as_ref().map_or(0, |(_, v)| v.data.len() as u64);
-        let after = |id| front.groups.get(&id).map_or(0, |line| weigh(&line.state));
+        let after = |id| front.groups.get(id).map_or(0, |line| weigh(&line.state));
         if !front.draft.changed().any(|(id, before)| after(id) > before.map_or(0, weigh)) {
             return Ok(());
         }
-        let size: u64 = front.groups.values().map(|line| weigh(&line.state)).sum();
+        let size: u64 = front.groups.ascending().map(|(_, line)| weigh(&line.state)).sum();
         let limit = self.shape.size / STATE_SHARE;
         if size > limit { Err(Error::TooLarge { what: "group state", size, limit }) } else { Ok(()) }
     }
@@ -386,13 +386,13 @@ impl<V: Vfs> Engine<V> {
     /// The groups, ascending.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
-        self.shared.front().groups.keys().copied().collect()
+        self.shared.front().groups.ascending().map(|(id, _)| id).collect()
     }
 
     /// A group as submitted, and how far it is durable.
     pub fn group(&self, group: GroupId) -> Result<GroupStatus> {
         let front = self.shared.front();
-        let line = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
+        let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
         Ok(group_status(&front, group, line))
     }
 
@@ -460,7 +460,7 @@ impl<V: Vfs> Engine<V> {
             durable: front.durable,
             in_flight_bytes: front.load.bytes,
             poison: front.poison.clone(),
-            groups: front.groups.iter().map(|(id, g)| (*id, group_status(&front, *id, g))).collect(),
+            groups: front.groups.ascending().map(|(id, g)| (id, group_status(&front, id, g))).collect(),
         }
     }
 

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::by_group::ByGroup;
 use crate::record::Name;
 use crate::report::Lost;
 use crate::segment::{EntryRef, Run};
@@ -40,6 +41,9 @@ impl GroupIndex {
     /// Drops what gives way to an entry of this name: its index and above, and other incarnations.
     #[inline]
     fn make_way(&mut self, name: &Name, mut dropped: impl FnMut(&SealedRun)) {
+        if self.active.last().is_some_and(|last| last.name.at(last.count) == *name) {
+            return;
+        }
         self.truncate(name.id.index, &mut dropped);
         if self.first().is_some_and(|first| first.incarnation != name.incarnation) {
             self.active.clear();
@@ -126,7 +130,7 @@ impl Location {
 /// Where each live entry of every group is.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    groups: BTreeMap<GroupId, GroupIndex>,
+    groups: ByGroup<GroupIndex>,
     /// Live runs in each sealed segment.
     live: BTreeMap<SegmentId, usize>,
     emptied: BTreeSet<SegmentId>,
@@ -154,7 +158,7 @@ impl Index {
     /// Entries with consecutive indexes were written to the active segment; `name` is the first's.
     pub fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) {
         let Self { groups, live, emptied, active_entries } = self;
-        let group = groups.entry(name.group).or_default();
+        let group = groups.get_or_default(name.group);
         group.make_way(&name, |run| Self::drop_run(live, emptied, run));
         *active_entries += group.push(name, places) as usize;
     }
@@ -163,7 +167,7 @@ impl Index {
     pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
         let Self { groups, live, emptied, .. } = self;
         for run in runs {
-            let group = groups.entry(run.name.group).or_default();
+            let group = groups.get_or_default(run.name.group);
             group.make_way(&run.name, |run| Self::drop_run(live, emptied, run));
             group.sealed.push(SealedRun { segment, run: *run });
             *live.entry(segment).or_default() += 1;
@@ -183,7 +187,7 @@ impl Index {
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, group: GroupId, from: EntryIndex) {
         let Self { groups, live, emptied, .. } = self;
-        if let Some(g) = groups.get_mut(&group) {
+        if let Some(g) = groups.get_mut(group) {
             g.truncate(from, |run| Self::drop_run(live, emptied, run));
         }
     }
@@ -191,14 +195,14 @@ impl Index {
     /// Drops the entries up to `upto`.
     pub fn compact(&mut self, group: GroupId, upto: EntryIndex) {
         let Self { groups, live, emptied, .. } = self;
-        if let Some(g) = groups.get_mut(&group) {
+        if let Some(g) = groups.get_mut(group) {
             g.compact(upto, |run| Self::drop_run(live, emptied, run));
         }
     }
 
     /// Drops every entry of a group.
     pub fn clear(&mut self, group: GroupId) {
-        if let Some(g) = self.groups.remove(&group) {
+        if let Some(g) = self.groups.remove(group) {
             for run in &g.sealed {
                 Self::drop_run(&mut self.live, &mut self.emptied, run);
             }
@@ -208,7 +212,7 @@ impl Index {
     /// The active segment's live entries become the runs of the sealed segment `segment`.
     pub fn seal(&mut self, segment: SegmentId) -> (Vec<EntryRef>, Vec<Run>) {
         let (mut entries, mut runs) = (Vec::new(), Vec::<Run>::new());
-        for g in self.groups.values_mut() {
+        for (_, g) in self.groups.ascending_mut() {
             let first = runs.len();
             let before = count(entries.len());
             runs.extend(g.active.drain(..).map(|run| Run { start: before + run.start, ..run }));
@@ -227,7 +231,7 @@ impl Index {
     /// Where an entry is.
     #[must_use]
     pub fn locate(&self, group: GroupId, index: EntryIndex) -> Option<Location> {
-        let g = self.groups.get(&group)?;
+        let g = self.groups.get(group)?;
         if g.active.first().is_some_and(|first| first.name.id.index <= index) {
             let run = g.active[g.active.partition_point(|run| run.name.id.index <= index) - 1];
             let n = run.number(index)?;
@@ -241,7 +245,8 @@ impl Index {
 
     /// Drops what no group owns any more.
     pub fn settle(&mut self, groups: &Groups) {
-        let gone: Vec<GroupId> = self.groups.keys().filter(|id| !groups.contains_key(id)).copied().collect();
+        let ids = self.groups.ascending().map(|(id, _)| id);
+        let gone: Vec<GroupId> = ids.filter(|id| !groups.contains_key(id)).collect();
         gone.into_iter().for_each(|id| self.clear(id));
         for (id, group) in groups {
             if self.incarnation(*id).is_some_and(|i| i != group.incarnation.0) {
@@ -281,11 +286,11 @@ impl Index {
     }
 
     fn incarnation(&self, group: GroupId) -> Option<u64> {
-        Some(self.groups.get(&group)?.first()?.incarnation.0)
+        Some(self.groups.get(group)?.first()?.incarnation.0)
     }
 
     fn spans(&self, group: GroupId) -> Vec<(EntryIndex, EntryIndex)> {
-        let Some(g) = self.groups.get(&group) else { return Vec::new() };
+        let Some(g) = self.groups.get(group) else { return Vec::new() };
         let sealed = g.sealed.iter().map(|s| (s.run.name.id.index, s.run.last()));
         sealed.chain(g.active.iter().map(|run| (run.name.id.index, run.last()))).collect()
     }
@@ -293,6 +298,8 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::record::Kind;
     use crate::types::{Incarnation, LeaderTag, LogId};
@@ -339,6 +346,71 @@ mod tests {
         assert!(index.take_emptied().is_empty() && index.is_live(SegmentId(5)));
         index.truncate(GroupId(1), EntryIndex(10));
         assert!(index.take_emptied().contains(&SegmentId(5)) && !index.is_live(SegmentId(5)));
+    }
+
+    /// What is done to one group: an append of so many entries, each so far above the last; a truncation
+    /// or a compaction so far from the first; a sealing.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append { skipped: u64, count: u32, term: u64 },
+        Truncate(u64),
+        Compact(u64),
+        Seal,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let append = (prop_oneof![9 => Just(0), 1 => 1u64..5], 1u32..6, 1u64..3);
+        let step = prop_oneof![
+            4 => append.prop_map(|(skipped, count, term)| Step::Append { skipped, count, term }),
+            1 => (0u64..20).prop_map(Step::Truncate),
+            1 => (0u64..20).prop_map(Step::Compact),
+            1 => Just(Step::Seal),
+        ];
+        proptest::collection::vec(step, 1..30)
+    }
+
+    proptest! {
+        /// Against a map of every entry. The place's offset counts the entries that were ever pushed.
+        #[test]
+        fn every_entry_is_where_it_was_put(steps in steps()) {
+            let mut index = Index::default();
+            let mut model = BTreeMap::<u64, (u64, u32)>::new();
+            let (mut pushed, mut next, mut sealed) = (0u32, 1u64, Vec::new());
+            for step in steps {
+                let first = model.keys().next().copied().unwrap_or(next);
+                match step {
+                    Step::Append { skipped, count, term } => {
+                        next += skipped;
+                        let places = (pushed..pushed + count).map(|n| EntryRef { offset: n, len: 0, crc: 0 });
+                        index.push(name(next, term), places);
+                        model.extend((0..count).map(|n| (next + u64::from(n), (term, pushed + n))));
+                        (pushed, next) = (pushed + count, next + u64::from(count));
+                    }
+                    Step::Truncate(far) => {
+                        index.truncate(GroupId(1), EntryIndex(first + far));
+                        drop(model.split_off(&(first + far)));
+                        next = next.min(first + far);
+                    }
+                    Step::Compact(far) => {
+                        index.compact(GroupId(1), EntryIndex(first + far));
+                        model = model.split_off(&(first + far + 1));
+                        next = next.max(first + far + 1);
+                    }
+                    Step::Seal => sealed.push(index.seal(SegmentId(sealed.len() as u64)).0),
+                }
+            }
+            for i in 0..next + 3 {
+                let found = index.locate(GroupId(1), EntryIndex(i)).map(|found| {
+                    let at = match found {
+                        Location::Active(_, at) => at,
+                        Location::Sealed(_, segment, n) => sealed[usize::try_from(segment.0).unwrap()][n as usize],
+                    };
+                    assert_eq!(found.name().id.index, EntryIndex(i));
+                    (found.name().id.term.0, at.offset)
+                });
+                prop_assert_eq!(found, model.get(&i).copied(), "at {}", i);
+            }
+        }
     }
 
     #[test]

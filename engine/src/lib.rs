@@ -36,6 +36,7 @@ compile_error!("seawall needs 64-bit offsets and mappings of whole segments: bui
 #[cfg(windows)]
 compile_error!("seawall needs fsync of directories and POSIX rename, which Windows does not have");
 
+mod by_group;
 pub mod checksum;
 pub mod commit;
 mod create;

@@ -127,6 +127,10 @@ impl<V: Vfs> Readable<V> {
     }
 }
 
+/// Frames of so many bytes are on their way to the disk while state and index take them in; for smaller ones
+/// the call costs more than it saves.
+const LARGE_FRAME: u32 = 32 << 10;
+
 /// The segment that is written.
 pub struct Active<V: Vfs> {
     /// Its header.
@@ -245,6 +249,9 @@ impl<V: Vfs> Log<V> {
                 encoded.make_twin::<V>(salt);
                 write_all_at::<V>(file, &encoded.bytes, at + u64::from(header.twin))?;
             }
+        }
+        if header.span() >= LARGE_FRAME {
+            file.begin_sync(at, header.span().into());
         }
         self.active.offset += header.span();
         self.active.chain = header.chain_after();

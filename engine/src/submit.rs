@@ -5,8 +5,9 @@
 //! operation sees those before it in the batch. (B3) What is there already, the same, becomes no record. I
 //! do not know files or threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use crate::by_group::ByGroup;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::record::{Kind, Name, Record};
@@ -186,7 +187,7 @@ impl Line {
 }
 
 /// Every group as callers see it.
-pub(crate) type Lines = BTreeMap<GroupId, Line>;
+pub(crate) type Lines = ByGroup<Line>;
 
 /// Where submission finds entries that are durable already.
 pub(crate) trait Present {
@@ -230,18 +231,18 @@ impl Draft {
         for (group, before) in self.undo.drain(..).rev() {
             match before {
                 Before::Appended(last, kept) => {
-                    let line = groups.get_mut(&group).expect("nothing removed it since");
+                    let line = groups.get_mut(group).expect("nothing removed it since");
                     line.state.last = last;
                     line.pending.truncate(kept);
                 }
                 Before::Changed(state, kept, cut) => {
-                    let line = groups.get_mut(&group).expect("nothing removed it since");
+                    let line = groups.get_mut(group).expect("nothing removed it since");
                     line.state = *state;
                     line.pending.truncate(kept);
                     line.pending.extend(cut);
                 }
-                Before::Absent => drop(groups.remove(&group)),
-                Before::Removed(line) => drop(groups.insert(group, *line)),
+                Before::Absent => drop(groups.remove(group)),
+                Before::Removed(line) => groups.insert(group, *line),
             }
         }
         self.clear();
@@ -294,7 +295,7 @@ const EMPTY: [u8; 0] = [];
 
 impl<P: Present> Examined<'_, P> {
     fn line(&self, id: GroupId) -> Result<&Line> {
-        self.groups.get(&id).ok_or(Error::UnknownGroup { group: id })
+        self.groups.get(id).ok_or(Error::UnknownGroup { group: id })
     }
 
     fn group(&self, id: GroupId) -> Result<&Group> {
@@ -305,7 +306,7 @@ impl<P: Present> Examined<'_, P> {
     fn emit(&mut self, group: GroupId, kind: Kind, id: LogId, data: impl Into<std::sync::Arc<[u8]>>) {
         let position = self.next;
         self.next = position.next();
-        let line = self.groups.get_mut(&group);
+        let line = self.groups.get_mut(group);
         let incarnation = line.as_ref().map_or(Incarnation(position.0), |line| line.state.incarnation);
         let record = Record {
             name: Name { kind, group, incarnation, id, leader: LeaderTag::NONE },
@@ -317,7 +318,7 @@ impl<P: Present> Examined<'_, P> {
                 Before::Absent
             }
             Some(_) if kind == Kind::RemoveGroup => {
-                Before::Removed(Box::new(self.groups.remove(&group).expect("just seen")))
+                Before::Removed(Box::new(self.groups.remove(group).expect("just seen")))
             }
             Some(line) => {
                 let state = Box::new(line.state.clone());
@@ -353,7 +354,7 @@ impl<P: Present> Examined<'_, P> {
     }
 
     fn append(&mut self, group: GroupId, entry: Entry) -> Result<()> {
-        let Some(line) = self.groups.get_mut(&group) else { return Err(Error::UnknownGroup { group }) };
+        let Some(line) = self.groups.get_mut(group) else { return Err(Error::UnknownGroup { group }) };
         let (first, last, index) = (line.state.first(), line.state.last, entry.id.index);
         if index < first {
             return Err(Error::Compacted { group, index, first });

@@ -93,6 +93,10 @@ pub trait File: Send + Sync + 'static {
     /// alignment units that were written since the last sync, in any order, each old, new or torn.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// Begins to move what was written in a range towards the disk, so that a sync finds less to do. A
+    /// hint: it promises nothing, reports nothing, and hides no error from a later sync.
+    fn begin_sync(&self, _offset: u64, _len: u64) {}
+
     /// Sets the length. A crash may undo it until [`File::sync_all`] returns.
     fn set_len(&self, len: u64) -> io::Result<()>;
 

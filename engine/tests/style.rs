@@ -238,7 +238,8 @@ const RULES: &[Rule] = &[
         name: "no hash order in logic",
         words: &["HashMap<", "HashSet<", "HashMap::", "HashSet::"],
         within: &["engine/src"],
-        except: &[],
+        // It shows its contents by the groups' numbers alone.
+        except: &["engine/src/by_group.rs"],
         everywhere: false,
     },
     Rule {

@@ -79,6 +79,12 @@ pub(crate) struct Load {
     pub(crate) entries: u64,
 }
 
+/// Bytes of a frame that gains more from a sync at once than from the company of the next batches.
+const WORTH_A_SYNC: u64 = 64 << 10;
+
+/// Frames whose memory is kept for the next ones: of one that forms, one that is written, one that is synced.
+const KEPT_FRAMES: usize = 3;
+
 /// The submitted state: what callers see at once.
 pub(crate) struct Front {
     pub(crate) groups: Lines,
@@ -96,8 +102,8 @@ pub(crate) struct Front {
     pub(super) callbacks: VecDeque<(Position, Callback)>,
     pub(crate) load: Load,
     loads: VecDeque<(Position, GroupId, u64, u64)>,
-    /// Memory for the records of a frame.
-    spare: Vec<Record>,
+    /// Memory for the records of the next frames.
+    spare: Vec<Vec<Record>>,
     /// What the next frames find, as of the last one that was written; there may be more spares by now.
     pub(crate) outlook: Option<Outlook>,
     /// Threads that wait for any change.
@@ -143,7 +149,7 @@ impl Front {
 
     /// The state of every group, as submitted.
     pub(crate) fn states(&self) -> Groups {
-        self.groups.iter().map(|(id, line)| (*id, line.state.clone())).collect()
+        self.groups.ascending().map(|(id, line)| (id, line.state.clone())).collect()
     }
 
     /// What became of the stream up to a position, if it is settled.
@@ -172,7 +178,7 @@ impl Front {
     }
 
     /// Whether the first frame of the queue may be written now. Unless the host says when, one that is
-    /// smaller than the one before it waits while that is synced: others will join it.
+    /// smaller than the one before it, or small at all, waits while that is synced: others will join it.
     pub(super) fn may_write(&self, syncs: usize, limit: u64, by_host: bool) -> bool {
         let Some(next) = self.queue.front().filter(|_| !self.writing) else { return false };
         let Some(before) = self.flights.back() else { return true };
@@ -180,7 +186,7 @@ impl Front {
         let above: u64 = self.flights.iter().map(|flight| flight.span).sum();
         self.flights.len() < syncs
             && above + 2 * next.bound <= 2 * limit
-            && (by_host || next.bound >= before.bound)
+            && (by_host || next.bound >= before.bound.max(WORTH_A_SYNC))
     }
 
     /// Takes the batch that was examined into the queue; no frame that forms grows beyond `limit`.
@@ -195,7 +201,7 @@ impl Front {
         self.load.entries += *entries;
         self.loads.push_back((last, group, *bytes, *entries));
         // The batch may have removed its first group.
-        if let Some(line) = self.groups.get_mut(&group) {
+        if let Some(line) = self.groups.get_mut(group) {
             line.share += *bytes;
         }
         match self.queue.back_mut().filter(|forming| forming.bound + bound <= limit) {
@@ -206,8 +212,9 @@ impl Front {
                 forming.last = last;
             }
             None => {
-                let records = std::mem::replace(records, std::mem::take(&mut self.spare));
-                self.queue.push_back(Forming { last, records, bound, control, gate: Arc::default() });
+                let mut roomy = self.spare.pop().unwrap_or_default();
+                roomy.append(records);
+                self.queue.push_back(Forming { last, records: roomy, bound, control, gate: Arc::default() });
             }
         }
         self.draft.clear();
@@ -235,7 +242,7 @@ impl Front {
             let (_, group, bytes, entries) = self.loads.pop_front().expect("just seen");
             self.load.bytes -= bytes;
             self.load.entries -= entries;
-            if let Some(line) = self.groups.get_mut(&group) {
+            if let Some(line) = self.groups.get_mut(group) {
                 // The group may have been removed and created again.
                 line.share = line.share.saturating_sub(bytes);
             }
@@ -250,8 +257,11 @@ impl Front {
             let flight = self.flights.pop_front().expect("just seen");
             gates.push((flight.gate, Outcome::Durable));
             self.forget(&flight.records);
-            self.spare = flight.records;
-            self.spare.clear();
+            if self.spare.len() < KEPT_FRAMES {
+                let mut records = flight.records;
+                records.clear();
+                self.spare.push(records);
+            }
         }
         if self.poison.is_some() || self.closed {
             let flights = self.flights.iter().map(|f| (f.last, &f.gate));
@@ -268,7 +278,7 @@ impl Front {
     /// Forgets pending entries that are durable.
     fn forget(&mut self, records: &[Record]) {
         for run in records.chunk_by(|a, b| a.name.group == b.name.group) {
-            if let Some(line) = self.groups.get_mut(&run[0].name.group) {
+            if let Some(line) = self.groups.get_mut(run[0].name.group) {
                 line.settle(self.durable);
             }
         }
@@ -285,10 +295,10 @@ impl Front {
 
     /// Keeps a callback until its position is settled.
     pub(super) fn call_back(&mut self, position: Position, callback: Callback) {
-        let at = match self.callbacks.back() {
-            Some((last, _)) if *last > position => self.callbacks.partition_point(|(p, _)| *p <= position),
-            _ => self.callbacks.len(),
-        };
+        if self.callbacks.back().is_none_or(|(last, _)| *last <= position) {
+            return self.callbacks.push_back((position, callback));
+        }
+        let at = self.callbacks.partition_point(|(p, _)| *p <= position);
         self.callbacks.insert(at, (position, callback));
     }
 

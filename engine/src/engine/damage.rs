@@ -12,6 +12,7 @@ use crate::evidence::{Act, Event};
 use crate::planted::Bug;
 use crate::record::Kind;
 use crate::report::Lost;
+use crate::submit::Line;
 use crate::types::{Entry, GroupId, Index};
 use crate::vfs::Vfs;
 
@@ -48,7 +49,7 @@ impl<V: Vfs> Engine<V> {
                 return Err(Error::Closed);
             }
             let index = entry.id.index;
-            let line = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
+            let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
             check_bounds(group, &line.state, index)?;
             if line.pending(index).is_some() {
                 return Ok(false);
@@ -95,12 +96,15 @@ impl<V: Vfs> Engine<V> {
     fn next_entry(&self, after: Option<(GroupId, Index)>) -> Option<(GroupId, Index)> {
         let front = self.shared.front();
         let from = after.map_or(GroupId(0), |(group, _)| group);
-        front.groups.range(from..).find_map(|(id, line)| {
+        let entry_of = |id: GroupId, line: &Line| {
             let group = &line.state;
-            let next = after.filter(|(of, _)| of == id).map_or(Index(0), |(_, index)| index.next());
+            let next = after.filter(|(of, _)| *of == id).map_or(Index(0), |(_, index)| index.next());
             let index = next.max(group.first());
-            (index <= group.last.index).then_some((*id, index))
-        })
+            (index <= group.last.index).then_some((id, index))
+        };
+        let own = front.groups.get(from).and_then(|line| entry_of(from, line));
+        let later = || front.groups.ascending().filter(|(id, _)| *id > from);
+        own.or_else(|| later().find_map(|(id, line)| entry_of(id, line)))
     }
 
     /// Blocks the group of an entry whose bytes do not hold.
@@ -146,6 +150,9 @@ fn without(lost: &Lost, group: GroupId, index: Index) -> Vec<Lost> {
 /// What groups still lack after the batch that is examined; refuses one with a vote or an entry for such a
 /// group.
 pub(super) fn still_lost<V: Vfs>(front: &Front) -> Result<Vec<Lost>> {
+    if front.blocked.is_empty() {
+        return Ok(Vec::new());
+    }
     let is_left = |lost: &&Lost| !is_healed(front, lost);
     let left: Vec<Lost> = front.blocked.iter().filter(is_left).cloned().collect();
     if left.is_empty() || V::planted(Bug::BlockedVotes) {
@@ -163,7 +170,7 @@ pub(super) fn still_lost<V: Vfs>(front: &Front) -> Result<Vec<Lost>> {
 fn is_healed(front: &Front, lost: &Lost) -> bool {
     let mut own = front.draft.records.iter().filter(|r| Some(r.name.group) == lost.group()).peekable();
     let Some(first) = own.peek() else { return false };
-    let Some(after) = front.groups.get(&first.name.group) else { return true };
+    let Some(after) = front.groups.get(first.name.group) else { return true };
     match lost {
         Lost::Entries { from, to, .. } => {
             after.state.purged.index >= *to

@@ -63,7 +63,7 @@ impl<V: Vfs> Engine<V> {
     fn view(&self, group: GroupId, range: Range<Index>) -> Vec<(Index, Result<Source<V>>)> {
         let front = self.shared.front();
         let find = |index| {
-            let line = front.groups.get(&group).ok_or(Error::UnknownGroup { group })?;
+            let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
             check_bounds(group, &line.state, index)?;
             find(&self.shared, &front, group, index)
         };
@@ -100,7 +100,7 @@ impl<V: Vfs> Engine<V> {
     /// The term of an entry, or of the last one that was compacted away.
     pub fn term(&self, group: GroupId, index: Index) -> Result<Term> {
         let front = self.shared.front();
-        let g = &front.groups.get(&group).ok_or(Error::UnknownGroup { group })?.state;
+        let g = &front.groups.get(group).ok_or(Error::UnknownGroup { group })?.state;
         if index == g.purged.index {
             return Ok(g.purged.term);
         }

@@ -53,7 +53,7 @@ pub(super) fn find<V: Vfs>(
     group: GroupId,
     index: Index,
 ) -> Result<Source<V>> {
-    if let Some(entry) = front.groups.get(&group).and_then(|line| line.pending(index)) {
+    if let Some(entry) = front.groups.get(group).and_then(|line| line.pending(index)) {
         return match &front.poison {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             None => Ok(Source::Memory(entry.clone())),

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,6 +163,15 @@ impl File for OsFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(buf, offset)
+    }
+
+    /// sync_file_range(2) with `SYNC_FILE_RANGE_WRITE` alone, which starts write-out and waits for none.
+    fn begin_sync(&self, offset: u64, len: u64) {
+        #[cfg(target_os = "linux")]
+        if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
+            // SAFETY: the call takes a descriptor that is open and no address.
+            unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
