@@ -16,14 +16,18 @@ use seawall_bench::workload::Workload;
 use crate::engines::Engine;
 use crate::syncs::{Syncs, Tracer};
 
-/// Builds the package of peers and returns its executable.
-pub(crate) fn build_peers() -> anyhow::Result<PathBuf> {
+/// Builds the package of peers with these features and returns its executable.
+pub(crate) fn build_peers(
+    features: impl IntoIterator<Item = Option<&'static str>>,
+) -> anyhow::Result<PathBuf> {
+    let features: Vec<&str> = features.into_iter().flatten().collect();
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--release", "--quiet", "--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(&manifest)
+        .args(["--features", &features.join(",")])
         .stderr(Stdio::inherit())
         .output()
         .context("cargo builds the peers")?;
@@ -51,10 +55,14 @@ impl Served {
         workload: &Workload,
         dir: &Path,
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("seawall-bench-").tempdir_in(dir)?;
+        let dir = tempfile::Builder::new().prefix("seawall-bench-").tempdir_in(dir.canonicalize()?)?;
         let mut child = Command::new(executable)
             .args(["serve", "--engine", engine.name, "--workload", workload.name, "--dir"])
             .arg(dir.path())
+            // Some engines write to the directory that they run in.
+            .current_dir(dir.path())
+            // walrus would say on standard output all that it does.
+            .env("WALRUS_QUIET", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

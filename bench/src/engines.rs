@@ -9,8 +9,18 @@ use seawall_bench::workload::{Shape, Workload};
 pub(crate) enum Home {
     /// This executable.
     Here,
-    /// The package of peers.
-    Peers,
+    /// The package of peers, with this feature if it is none of those of `--quick`.
+    Peers(Option<&'static str>),
+}
+
+impl Home {
+    /// What the package of peers must be built with; `None` if the engine is here.
+    pub(crate) fn feature(self) -> Option<Option<&'static str>> {
+        match self {
+            Self::Here => None,
+            Self::Peers(feature) => Some(feature),
+        }
+    }
 }
 
 /// An engine.
@@ -20,15 +30,31 @@ pub(crate) struct Engine {
     pub(crate) home: Home,
 }
 
-/// Every engine; the raw limit is the first.
+/// The raw limit, by which ratios divide.
+pub(crate) const RAW: &str = "raw";
+
+/// Every engine.
 pub(crate) const ENGINES: &[Engine] = &[
-    Engine { name: "raw", home: Home::Here },
+    Engine { name: RAW, home: Home::Here },
     Engine { name: "raw-8", home: Home::Here },
     Engine { name: "seawall", home: Home::Here },
     Engine { name: "seawall-512", home: Home::Here },
-    Engine { name: "raft-engine", home: Home::Peers },
-    Engine { name: "okaywal", home: Home::Peers },
+    Engine { name: "raft-engine", home: Home::Peers(None) },
+    Engine { name: "okaywal", home: Home::Peers(None) },
+    Engine { name: "wal-db", home: MORE },
+    Engine { name: "raft-log", home: MORE },
+    Engine { name: "walrus", home: MORE },
+    Engine { name: "sqlite", home: MORE },
+    Engine { name: "lmdb", home: MORE },
+    Engine { name: "redb", home: MORE },
+    Engine { name: "fjall", home: MORE },
+    Engine { name: "sled", home: MORE },
+    Engine { name: "rocksdb", home: Home::Peers(Some(HEAVY)) },
 ];
+
+const MORE: Home = Home::Peers(Some("more"));
+/// The feature, and the engine, that takes ten minutes to build and needs libclang.
+pub(crate) const HEAVY: &str = "rocksdb";
 
 impl Engine {
     /// Whether the engine has something to say on a workload: several syncs in flight need several

@@ -6,6 +6,7 @@
 //! results are compared (see the command).
 
 pub mod drive;
+pub mod grouped;
 pub mod raw;
 pub mod sample;
 pub mod serve;

@@ -9,6 +9,8 @@ mod engines;
 mod environment;
 mod instructions;
 mod open;
+mod plots;
+mod results;
 mod stats;
 mod syncs;
 
@@ -35,6 +37,10 @@ struct Cli {
 enum Command {
     /// Durable appends of seawall and its peers, as ratios to the raw limit of the same round.
     Compare(compare::Args),
+    /// What a comparison kept, as a table.
+    Table(compare::TableArgs),
+    /// What a comparison kept, as plots.
+    Plots(plots::Args),
     /// The time and the peak memory of an open, by the size of the store.
     Open(open::Args),
     /// One open in a process of its own.
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
     let dir = cli.dir.unwrap_or_else(std::env::temp_dir);
     let result = match cli.command {
         Command::Compare(args) => args.run(&dir),
+        Command::Table(args) => args.run(),
+        Command::Plots(args) => args.run(),
         Command::Open(args) => args.run(&dir),
         Command::OpenOne(args) => args.run(),
         Command::Instructions(args) => args.run(&dir),

@@ -8,13 +8,13 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Latencies in nanoseconds, up to a minute, to three digits.
+/// Latencies in nanoseconds, up to a minute, to two digits.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds"))
+        Self(Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("constant bounds"))
     }
 }
 
@@ -45,6 +45,15 @@ impl Latencies {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.len()
+    }
+
+    /// From what [`Latencies::counts`] gave.
+    pub fn from_counts(counts: &[(u64, u64)]) -> anyhow::Result<Self> {
+        let mut all = Self::default();
+        for (value, count) in counts {
+            all.0.record_n(*value, *count).context("a latency within bounds")?;
+        }
+        Ok(all)
     }
 
     /// Values and how often each was seen.
@@ -80,11 +89,7 @@ impl Sample {
 
     /// The latencies as a histogram.
     pub fn latencies(&self) -> anyhow::Result<Latencies> {
-        let mut all = Latencies::default();
-        for (value, count) in &self.latencies {
-            all.0.record_n(*value, *count).context("a latency within bounds")?;
-        }
-        Ok(all)
+        Latencies::from_counts(&self.latencies)
     }
 }
 
@@ -102,7 +107,7 @@ mod tests {
         assert_eq!(back.acks, 100);
         assert!((back.per_second() - 10_000.0).abs() < 1e-6);
         let again = back.latencies().expect("within bounds");
-        assert!((again.quantile_us(0.5) - 50.0).abs() < 0.1, "{}", again.quantile_us(0.5));
-        assert!((again.max_us() - 100.0).abs() < 0.2, "{}", again.max_us());
+        assert!((again.quantile_us(0.5) - 50.0).abs() < 0.5, "{}", again.quantile_us(0.5));
+        assert!((again.max_us() - 100.0).abs() < 1.0, "{}", again.max_us());
     }
 }

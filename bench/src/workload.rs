@@ -26,6 +26,8 @@ pub struct Workload {
     pub entries: u64,
     /// Bytes in an entry.
     pub bytes: usize,
+    /// Whether the comparison of five minutes has it.
+    pub quick: bool,
 }
 
 impl Workload {
@@ -69,6 +71,7 @@ pub const APPENDS: &[Workload] = &[
         groups: 1,
         entries: 1,
         bytes: 256,
+        quick: true,
     },
     Workload {
         name: "W1-4096",
@@ -77,6 +80,7 @@ pub const APPENDS: &[Workload] = &[
         groups: 1,
         entries: 1,
         bytes: 4096,
+        quick: true,
     },
     Workload {
         name: "W2",
@@ -85,6 +89,7 @@ pub const APPENDS: &[Workload] = &[
         groups: 1,
         entries: 1,
         bytes: 256,
+        quick: true,
     },
     Workload {
         name: "W2a",
@@ -93,6 +98,7 @@ pub const APPENDS: &[Workload] = &[
         groups: 1,
         entries: 1,
         bytes: 256,
+        quick: true,
     },
     Workload {
         name: "W3",
@@ -101,6 +107,25 @@ pub const APPENDS: &[Workload] = &[
         groups: 1,
         entries: 100,
         bytes: 1024,
+        quick: true,
+    },
+    Workload {
+        name: "W4-4096",
+        what: "one caller, 4 MiB a batch in entries of 4 KiB",
+        shape: Shape::Callers(1),
+        groups: 1,
+        entries: 1024,
+        bytes: 4096,
+        quick: false,
+    },
+    Workload {
+        name: "W4-65536",
+        what: "one caller, 4 MiB a batch in entries of 64 KiB",
+        shape: Shape::Callers(1),
+        groups: 1,
+        entries: 64,
+        bytes: 65536,
+        quick: false,
     },
     Workload {
         name: "W10",
@@ -109,5 +134,6 @@ pub const APPENDS: &[Workload] = &[
         groups: 1000,
         entries: 1,
         bytes: 256,
+        quick: true,
     },
 ];

@@ -3,8 +3,12 @@
 //! I own the table of engines. A process of mine serves one measurement (see `seawall_bench::serve`). I
 //! do not know what is compared with what.
 
+#[cfg(feature = "more")]
+mod more;
 mod okaywal;
 mod raft_engine;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +36,11 @@ fn open(engine: &str, dir: &Path, _workload: &Workload) -> anyhow::Result<Option
     Ok(Some(match engine {
         "raft-engine" => Arc::new(raft_engine::Peer::open(dir)?),
         "okaywal" => Arc::new(okaywal::Peer::open(dir)?),
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => Arc::new(rocksdb::Peer::open(dir)?),
+        #[cfg(feature = "more")]
+        other => return more::open(other, dir),
+        #[cfg(not(feature = "more"))]
         _ => return Ok(None),
     }))
 }
