@@ -1,6 +1,6 @@
 //! Criterion benches of the engine on a real disk: durable appends, reopen, read.
 //!
-//! Figures are of one disk and one moment; `seawall-bench quick` gives ratios to the raw limit.
+//! Figures are of one disk and one moment; `seawall-bench compare` gives ratios to the raw limit.
 
 use std::hint::black_box;
 use std::path::Path;

@@ -7,6 +7,7 @@ mod child;
 mod compare;
 mod engines;
 mod environment;
+mod facets;
 mod instructions;
 mod open;
 mod plots;
@@ -41,6 +42,8 @@ enum Command {
     Table(compare::TableArgs),
     /// What a comparison kept, as plots.
     Plots(plots::Args),
+    /// Reads, compaction, truncation and snapshots of one store, each beside what bounds it.
+    Facets(facets::Args),
     /// The time and the peak memory of an open, by the size of the store.
     Open(open::Args),
     /// One open in a process of its own.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => args.run(&dir),
         Command::Table(args) => args.run(),
         Command::Plots(args) => args.run(),
+        Command::Facets(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
         Command::OpenOne(args) => args.run(),
         Command::Instructions(args) => args.run(&dir),

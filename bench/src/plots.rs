@@ -116,7 +116,7 @@ fn ratios(path: &Path, rows: &[Row]) -> Drawn {
             .label_style(("sans-serif", 12))
             .draw()?;
         let within = |ratio: f64| ratio.clamp(LEAST_RATIO, MOST_RATIO);
-        let top = SegmentValue::Exact(lines - 1);
+        let top = SegmentValue::Last;
         chart.draw_series([PathElement::new(
             vec![(1.0, SegmentValue::Exact(0)), (1.0, top)],
             BLACK.mix(0.5),
@@ -145,12 +145,12 @@ fn curves(results: &Results, workload: &Workload) -> anyhow::Result<Curves> {
         let all = record.latencies()?;
         let count = u32::try_from(all.count()).map_or(f64::from(u32::MAX), f64::from);
         let mut curve = Vec::new();
-        let mut of = 1.0;
+        let mut of = 2.0;
         while of <= count {
             curve.push((of, all.quantile_us(1.0 - 1.0 / of)));
             of *= 1.25;
         }
-        curve.push((count.max(1.0), all.max_us()));
+        curve.push((count.max(2.0), all.max_us()));
         curves.insert(at, (ENGINES[at].name, curve));
     }
     Ok(curves)
@@ -169,7 +169,7 @@ fn latencies(path: &Path, workload: &Workload, curves: &Curves) -> Drawn {
         .margin_right(110)
         .x_label_area_size(38)
         .y_label_area_size(64)
-        .build_cartesian_2d((1.0..most).log_scale(), (least_us * 0.9..most_us * 1.1).log_scale())?;
+        .build_cartesian_2d((2.0..most).log_scale(), (least_us * 0.9..most_us * 1.1).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)

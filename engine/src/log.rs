@@ -67,22 +67,32 @@ impl<V: Vfs> Readable<V> {
         Self { path, salt, file, trailer, entries: Vec::new(), mappable, map: OnceLock::new() }
     }
 
-    fn fill(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+    /// Bytes of the file: of the mapping if there may be one, else read.
+    fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        let cut = || self.damaged(offset, "the file is shorter");
         if self.mappable {
-            if self.map.get().is_none() {
-                let map = self.file.map().map_err(Error::io("map", &self.path))?;
-                drop(self.map.set(map));
-            }
-            let bytes = self.map.get().expect("just set").as_ref();
-            let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            let found = from.checked_add(buf.len()).and_then(|to| bytes.get(from..to));
-            buf.copy_from_slice(found.ok_or_else(|| self.damaged(offset, "the file is shorter"))?);
-            return Ok(());
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.checked_add(len).ok_or_else(cut)?;
+            return self.mapped()?.get(start..end).map(Cow::Borrowed).ok_or_else(cut);
         }
-        read_exact_at(&self.file, buf, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged(offset, "the file is shorter"),
+        // Before memory is taken for them.
+        if offset + len as u64 > self.file.len().map_err(Error::io("stat", &self.path))? {
+            return Err(cut());
+        }
+        let mut bytes = vec![0; len];
+        read_exact_at(&self.file, &mut bytes, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => cut(),
             _ => Error::Io { doing: "read", path: self.path.clone(), source: e },
-        })
+        })?;
+        Ok(Cow::Owned(bytes))
+    }
+
+    fn mapped(&self) -> Result<&[u8]> {
+        if let Some(map) = self.map.get() {
+            return Ok(map.as_ref());
+        }
+        let map = self.file.map().map_err(Error::io("map", &self.path))?;
+        Ok(self.map.get_or_init(|| map).as_ref())
     }
 
     fn damaged(&self, offset: u64, what: &'static str) -> Error {
@@ -91,12 +101,8 @@ impl<V: Vfs> Readable<V> {
 
     /// Reads an entry and checks it against its name.
     pub fn entry(&self, name: &Name, at: EntryRef) -> Result<Entry> {
-        let limit = self.file.len().map_err(Error::io("stat", &self.path))?;
-        if u64::from(at.offset) + u64::from(at.len) > limit {
-            return Err(self.damaged(u64::from(at.offset), "an entry reaches past the file"));
-        }
-        let mut data = vec![0; at.len as usize];
-        self.fill(&mut data, u64::from(at.offset))?;
+        // A copy, which is then checked: a mapped segment may be recycled at any moment.
+        let data: Arc<[u8]> = self.bytes(u64::from(at.offset), at.len as usize)?.into();
         if crc(name.seed(self.salt), &data) != at.crc
             && !V::planted(Bug::ReadUnchecked)
             && !V::planted(Bug::FramesUnchecked)
@@ -104,7 +110,7 @@ impl<V: Vfs> Readable<V> {
             return Err(self.damaged(u64::from(at.offset), "an entry's checksum does not hold"));
         }
         let kind = name.kind.entry().expect("the index holds entries");
-        Ok(Entry { id: name.id, leader: name.leader, kind, data: data.into() })
+        Ok(Entry { id: name.id, leader: name.leader, kind, data })
     }
 
     /// Reads the entry at a location in this segment.
@@ -120,10 +126,9 @@ impl<V: Vfs> Readable<V> {
         let Some(trailer) = &self.trailer else {
             return Ok(self.entries[n as usize]);
         };
-        let mut raw = [0; segment::ENTRY_LEN];
         let [table, ..] = trailer.parts();
-        self.fill(&mut raw, table.start + u64::from(n) * segment::ENTRY_LEN as u64)?;
-        Ok(EntryRef::decode(&raw))
+        let raw = self.bytes(table.start + u64::from(n) * segment::ENTRY_LEN as u64, segment::ENTRY_LEN)?;
+        Ok(EntryRef::decode(raw.as_ref().try_into().expect("as many as were asked for")))
     }
 }
 

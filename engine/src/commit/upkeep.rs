@@ -13,7 +13,7 @@ use crate::options::{Driver, RESERVED_SEGMENTS, SEGMENTS_AHEAD};
 use crate::planted::Bug;
 use crate::segment::Header;
 use crate::snapshot::{self, collect};
-use crate::types::SegmentId;
+use crate::types::{Digest, Position, SegmentId};
 use crate::vfs::Vfs;
 
 impl<V: Vfs> Shared<V> {
@@ -77,14 +77,21 @@ impl<V: Vfs> Shared<V> {
     /// Recycles what is dead and durable, and drops retired snapshots.
     pub(crate) fn reclaim(&self) -> Result<()> {
         let durable = self.front().durable;
-        let mut log = self.log();
-        log.recycle(durable)?;
-        let any = V::planted(Bug::OldSnapshotDroppedEarly);
-        while let Some((_, digest)) = log.retired.first().filter(|(at, _)| *at <= durable || any).copied() {
-            log.retired.remove(0);
-            collect::retire(&log.vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
+        self.log().recycle(durable)?;
+        // A snapshot may have thousands of files: no append waits for their removal.
+        while let Some((vfs, digest)) = self.next_retired(durable) {
+            collect::retire(&vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
         }
         Ok(())
+    }
+
+    /// Takes an owned snapshot off the list of those that no pointer names any more, durably.
+    fn next_retired(&self, durable: Position) -> Option<(V, Digest)> {
+        let mut log = self.log();
+        let any = V::planted(Bug::OldSnapshotDroppedEarly);
+        log.retired.first().filter(|(at, _)| *at <= durable || any)?;
+        let (_, digest) = log.retired.remove(0);
+        Some((log.vfs.clone(), digest))
     }
 
     /// Fills the reserve in the background, if there is one.
