@@ -5,12 +5,14 @@
 //! are close-on-exec (the standard library's default). A sync is fsync or fdatasync on Linux; on
 //! macOS the standard library's `sync_all` and `sync_data` both issue `F_FULLFSYNC`, without which
 //! that system leaves the data in the drive's cache. I do not know what the files hold.
-#![expect(unsafe_code, reason = "a mapping is unsafe by nature: another process may shorten the file")]
+#![expect(
+    unsafe_code,
+    reason = "a mapping is unsafe by nature: another process may shorten the file; libc has one safe call"
+)]
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,8 +168,9 @@ impl File for OsFile {
     }
 
     /// sync_file_range(2) with `SYNC_FILE_RANGE_WRITE` alone, which starts write-out and waits for none.
+    #[cfg(target_os = "linux")]
     fn begin_sync(&self, offset: u64, len: u64) {
-        #[cfg(target_os = "linux")]
+        use std::os::fd::AsRawFd;
         if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
             // SAFETY: the call takes a descriptor that is open and no address.
             unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
