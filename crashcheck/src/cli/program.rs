@@ -262,13 +262,14 @@ fn write_reports(
     args: &ExploreArgs,
     explored: &explore::Explored,
     options: &explore::Options,
+    compared: Option<&ratchet::Compared>,
 ) -> anyhow::Result<()> {
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
         Some(path) => std::fs::write(path, text()).with_context(|| path.display().to_string()),
         None => Ok(()),
     };
-    write(&args.html, &|| page::html(explored, options))?;
-    write(&args.junit, &|| report::junit(explored))
+    write(&args.html, &|| page::html(explored, options, compared))?;
+    write(&args.junit, &|| report::junit(explored, compared))
 }
 
 fn checker_options(args: &CheckArgs, recording: &Recording) -> anyhow::Result<CheckerOptions> {
@@ -319,10 +320,10 @@ pub(super) fn explore(args: &ExploreArgs) -> anyhow::Result<Exit> {
         bar.set_message(format!("states, {} failed, {stage}", tally.failed));
     })?;
     bar.finish_and_clear();
-    write_reports(args, &explored, &options)?;
     print(&report::text(&explored, &options))?;
+    let compared = ratchet(args, &explored)?;
+    write_reports(args, &explored, &options, compared.as_ref())?;
     let mut machine = report::machine(&explored, &options);
-    let compared = ratchet(args.ratchet.as_deref(), &explored)?;
     machine["ratchet"] = json!(compared);
     print_json(args.json, &machine)?;
     let is_known = compared.is_some_and(|compared| !compared.written && compared.new.is_empty());
@@ -337,10 +338,11 @@ pub(super) fn explore(args: &ExploreArgs) -> anyhow::Result<Exit> {
 }
 
 /// What was found beside what is known, if that is asked for and anything was measured.
-fn ratchet(path: Option<&Path>, explored: &explore::Explored) -> anyhow::Result<Option<ratchet::Compared>> {
+fn ratchet(args: &ExploreArgs, explored: &explore::Explored) -> anyhow::Result<Option<ratchet::Compared>> {
     let is_measured = matches!(report::verdict(explored), report::Verdict::Pass | report::Verdict::Fail);
-    let Some(path) = path.filter(|_| is_measured) else { return Ok(None) };
-    let compared = ratchet::compare(path, &explored.classes)?;
+    let Some(path) = args.ratchet.as_deref().filter(|_| is_measured) else { return Ok(None) };
+    let whole = args.resume == 0 && explored.next.is_none() && !explored.interrupted;
+    let compared = ratchet::compare(path, &explored.classes, whole)?;
     print(&ratchet::text(&compared, path))?;
     Ok(Some(compared))
 }

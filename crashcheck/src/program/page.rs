@@ -9,6 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::program::classes::{Class, Fate, Line};
 use crate::program::explore::{Explored, Options};
+use crate::program::ratchet::Compared;
 use crate::program::report::{self, Verdict};
 
 mod chart;
@@ -43,7 +44,7 @@ fn word(fate: Fate) -> &'static str {
 
 /// The page.
 #[must_use]
-pub fn html(explored: &Explored, options: &Options) -> String {
+pub fn html(explored: &Explored, options: &Options, compared: Option<&Compared>) -> String {
     let verdict = report::verdict(explored);
     let title = format!("{}: {}", verdict.name(), explored.recording.origin.command.join(" "));
     let page = html! {
@@ -61,7 +62,7 @@ pub fn html(explored: &Explored, options: &Options) -> String {
                 main {
                     (overview(explored))
                     @for (number, class) in explored.classes.iter().enumerate() {
-                        (finding(number + 1, class, options))
+                        (finding(number + 1, class, options, compared.is_some_and(|compared| compared.knows(class))))
                     }
                     (covered(explored, options))
                     (origin(explored, options))
@@ -147,14 +148,14 @@ fn overview(explored: &Explored) -> Markup {
     }
 }
 
-fn finding(number: usize, class: &Class, options: &Options) -> Markup {
+fn finding(number: usize, class: &Class, options: &Options, is_known: bool) -> Markup {
     let blocks = if options.block_units { " --blocks" } else { "" };
     // A crash within the checker's recovery begins in the state that it recovered from.
     let (id, is_nested) = class.id.split_once('/').map_or((&*class.id, false), |(outer, _)| (outer, true));
     let replay = format!("crashcheck replay {id} {} --into state{blocks}", options.trace.display());
     html! {
         article id=(format!("class-{number}")) {
-            h2 { span.ordinal { (number) } (class.symptom) }
+            h2 { span.ordinal { (number) } (class.symptom) @if is_known { " " span.known { "known" } } }
             p.facts {
                 (class.states) @if class.states == 1 { " state fails" } @else { " states fail" }
                 " like this, under " (class.profiles.join(", "))

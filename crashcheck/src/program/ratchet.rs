@@ -30,7 +30,7 @@ struct Stored {
 }
 
 /// What was found beside what was known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {
     /// Whether the file was not there, and is now.
     pub written: bool,
@@ -40,6 +40,16 @@ pub struct Compared {
     pub new: BTreeSet<Known>,
     /// Known, and not found.
     pub gone: BTreeSet<Known>,
+    /// Known, and not found by a search that did not go from its beginning to its end.
+    pub unseen: BTreeSet<Known>,
+}
+
+impl Compared {
+    /// Whether a class was in the file.
+    #[must_use]
+    pub fn knows(&self, class: &Class) -> bool {
+        !self.written && !self.new.contains(&Known::from(class))
+    }
 }
 
 impl From<&Class> for Known {
@@ -49,25 +59,27 @@ impl From<&Class> for Known {
     }
 }
 
-/// Compares what was found with a file, and writes it if there is none.
+/// Compares what was found with a file, and writes it if there is none. `whole` says that the search went from
+/// its beginning to its end: only then is what it did not find gone.
 ///
 /// # Errors
 /// If the file cannot be read or written, or is not such a file.
-pub fn compare(path: &Path, classes: &[Class]) -> anyhow::Result<Compared> {
+pub fn compare(path: &Path, classes: &[Class], whole: bool) -> anyhow::Result<Compared> {
     let found: BTreeSet<Known> = classes.iter().map(Known::from).collect();
     match fs::read_to_string(path) {
         Ok(text) => {
             let Stored { classes } = serde_json::from_str(&text)
                 .with_context(|| format!("{} is no list of known classes", path.display()))?;
             let new: BTreeSet<Known> = found.difference(&classes).cloned().collect();
-            let gone = classes.difference(&found).cloned().collect();
-            Ok(Compared { written: false, known: found.len() - new.len(), new, gone })
+            let missed = classes.difference(&found).cloned().collect();
+            let (gone, unseen) = if whole { (missed, BTreeSet::new()) } else { (BTreeSet::new(), missed) };
+            Ok(Compared { written: false, known: found.len() - new.len(), new, gone, unseen })
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let stored = Stored { classes: found.clone() };
             let text = serde_json::to_string_pretty(&stored)? + "\n";
             fs::write(path, text).with_context(|| path.display().to_string())?;
-            Ok(Compared { written: true, known: 0, new: found, gone: BTreeSet::new() })
+            Ok(Compared { written: true, new: found, ..Compared::default() })
         }
         Err(e) => Err(e).with_context(|| path.display().to_string()),
     }
@@ -89,11 +101,13 @@ pub fn text(compared: &Compared, path: &Path) -> String {
     };
     let new = compared.new.iter().map(|known| line("new", known));
     let gone = compared.gone.iter().map(|known| line(&format!("gone, take it out of {path}"), known));
+    let unseen = compared.unseen.iter().map(|known| line("not seen, but the search was cut short", known));
     let counts = format!(
-        "ratchet: {} classes known, {} new, {} gone\n",
+        "ratchet: {} classes known, {} new, {} gone, {} not seen\n",
         compared.known,
         compared.new.len(),
-        compared.gone.len()
+        compared.gone.len(),
+        compared.unseen.len()
     );
-    new.chain(gone).chain([counts]).collect()
+    new.chain(gone).chain(unseen).chain([counts]).collect()
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::program::classes::{Class, Fate};
 use crate::program::explore::{Explored, Options};
+use crate::program::ratchet::Compared;
 use crate::program::search::Stage;
 
 /// What an exploration comes to.
@@ -128,9 +129,12 @@ pub fn certificate(explored: &Explored, options: &Options) -> String {
     text
 }
 
-/// The whole as a JUnit report: a test for each class, and one for all the rest.
+/// The whole as a JUnit report: a test for each class, and one for all the rest. What the ratchet knows is
+/// skipped.
 #[must_use]
-pub fn junit(explored: &Explored) -> String {
+pub fn junit(explored: &Explored, compared: Option<&Compared>) -> String {
+    let is_known = |class: &Class| compared.is_some_and(|compared| compared.knows(class));
+    let known = explored.classes.iter().filter(|class| is_known(class)).count();
     let verdict = verdict(explored);
     let error = match verdict {
         Verdict::NotMeasured | Verdict::HarnessBroken => {
@@ -140,24 +144,24 @@ pub fn junit(explored: &Explored) -> String {
         _ => String::new(),
     };
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\">\n\
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{known}\">\n\
          <testcase classname=\"crashcheck\" name=\"{} states\">{error}</testcase>\n",
         escaped(&explored.recording.origin.command.join(" ")),
         explored.classes.len() + 1,
-        explored.classes.len(),
+        explored.classes.len() - known,
         u8::from(!error.is_empty()),
         explored.distinct,
     );
     for (number, class) in explored.classes.iter().enumerate() {
         let mut words = String::new();
         class_text(&mut words, number + 1, class);
-        let _ = writeln!(
-            text,
-            "<testcase classname=\"crashcheck\" name=\"{}\"><failure message=\"{}\">{}</failure></testcase>",
-            escaped(&class.id),
-            escaped(&class.symptom),
-            escaped(&words)
-        );
+        let (symptom, words) = (escaped(&class.symptom), escaped(&words));
+        let said = match is_known(class) {
+            true => format!("<skipped message=\"known: {symptom}\"/><system-out>{words}</system-out>"),
+            false => format!("<failure message=\"{symptom}\">{words}</failure>"),
+        };
+        let name = escaped(&class.id);
+        let _ = writeln!(text, "<testcase classname=\"crashcheck\" name=\"{name}\">{said}</testcase>");
     }
     text.push_str("</testsuite>\n");
     text

@@ -111,6 +111,19 @@ pub(crate) fn ratchet() {
     let json = again.json();
     assert_eq!((&json["verdict"], &json["ratchet"]["written"]), (&"FAIL".into(), &false.into()));
     assert_eq!(json["ratchet"]["known"], json["classes"].as_array().unwrap().len());
+    // The other reports know it too.
+    let options = ["--ratchet", "known.json", "--junit", "junit.xml", "--html", "page.html"];
+    assert_eq!(bench.explore("check-publish", &options).code, 0);
+    let read = |name| fs::read_to_string(bench.home.path().join(name)).unwrap();
+    let (junit, page) = (read("junit.xml"), read("page.html"));
+    let classes = json["classes"].as_array().unwrap().len();
+    assert_eq!(junit.matches("<skipped").count(), classes, "{junit}");
+    assert!(junit.contains("failures=\"0\"") && !junit.contains("<failure"), "{junit}");
+    assert_eq!(page.matches(">known</span>").count(), classes);
+    // What a search did not come to is not gone.
+    let cut = bench.explore("check-publish", &["--ratchet", "known.json", "--states", "1"]);
+    assert!(!cut.out.contains("ratchet: gone"), "{}", cut.out);
+    assert_eq!(cut.json()["ratchet"]["unseen"].as_array().unwrap().len(), classes, "{}", cut.out);
     // Another recording of the same program: other steps, the same classes.
     bench.record("publish-file-sync");
     let mended = explore();
