@@ -7,8 +7,8 @@
 use crate::error::{Error, Result};
 use crate::evidence::{self, Evidence};
 use crate::highwater::{self, HighWater};
-use crate::log::repair;
 use crate::log::{Shape, first_header};
+use crate::log::{repair, spares};
 use crate::planted::Bug;
 use crate::quarantine;
 use crate::scan::{Scan, Window, scan};
@@ -149,7 +149,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             let fact = look(vfs, &name, id, shape, floor)?;
             facts.epoch = fact.known_header().map_or(facts.epoch, |h| h.epoch.max(facts.epoch));
             facts.segments.push(fact);
-        } else if name.starts_with("spare-") {
+        } else if spares::is_spare(&name) {
             let file = vfs.open(&name, Access::Read).map_err(Error::io("open", &name))?;
             let len = file.len().map_err(Error::io("stat", &name))?;
             let header = read_header::<V>(&file, &name, len, SegmentId(0), shape)?;

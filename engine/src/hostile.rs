@@ -8,6 +8,7 @@ use crate::inspect::Store;
 use crate::options::{Driver, Options};
 use crate::types::{Epoch, SegmentId};
 use crate::vfs::mem::{Content, Image, MemVfs};
+use crate::vfs::os::is_plain;
 
 /// A place that the frames of no real store have.
 const PLACE: Place = Place { store: [7; 16], segment: SegmentId(3), epoch: Epoch(2), unit: 512 };
@@ -39,11 +40,12 @@ pub fn scan_segment(bytes: &[u8]) {
     open_directory(&[(crate::identity::NAME, &identity), ("0000000000000001.seg", bytes)]);
 }
 
-/// Opens a directory that holds these files, read-only and then for writing.
+/// Opens a directory that holds these files, read-only and then for writing. Names that no directory can hold
+/// are left out.
 pub fn open_directory(files: &[(&str, &[u8])]) {
     let mut image = Image::default();
     image.dirs.insert(crate::facts::SNAPSHOTS.into());
-    for (name, bytes) in files {
+    for (name, bytes) in files.iter().filter(|(name, _)| !name.is_empty() && is_plain(name)) {
         image.files.insert((*name).into(), Content::from_bytes(bytes));
     }
     let vfs = MemVfs::from_image(image);

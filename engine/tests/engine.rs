@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use seawall::vfs::mem::{MemVfs, Op};
+use seawall::vfs::{File, Vfs};
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, Store,
     Vote, Witness, WriteBatch,
@@ -117,6 +118,29 @@ fn a_log_that_is_compacted_as_it_grows_removes_no_segment() {
     }
     assert!(rotations > 20, "{rotations}");
     assert_eq!(removed, Vec::<String>::new(), "beside them others are filled with zeros");
+}
+
+#[test]
+fn files_that_are_named_nearly_as_ours_are_left_alone() {
+    let (vfs, mut engine) = fresh();
+    let names = ["spare-", "spare-0000000000000001.old", "spare-00000000000000FF", "spare-notes"];
+    let size = usize::try_from(small().segment_bytes).unwrap();
+    for (name, len) in names.into_iter().zip([0, 10, size, size]) {
+        vfs.create(name).unwrap().write_at(&vec![7; len], 0).unwrap();
+    }
+    for index in 1..=2000 {
+        engine.append(G, &[entry(index, 1)]).unwrap();
+        if index % 500 == 0 {
+            engine = reopen(&vfs, engine);
+        }
+    }
+    drop(engine);
+    let (engine, report) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    assert!(report.unknown.iter().map(String::as_str).eq(names), "{report:?}");
+    drop(engine);
+    for (name, len) in names.into_iter().zip([0, 10, size, size]) {
+        assert!(vfs.image().files[name].to_bytes() == vec![7; len], "{name} was changed");
+    }
 }
 
 #[test]

@@ -124,6 +124,14 @@ fn open_directory(files: &[(String, Vec<u8>)]) {
 }
 
 #[test]
+fn names_that_no_directory_can_hold_are_no_files() {
+    for mut files in stores() {
+        files.extend(["spare-000\0", "snapshots/\0", "", "../x"].map(|name| (name.to_owned(), vec![0; 512])));
+        open_directory(&files);
+    }
+}
+
+#[test]
 fn decoders_end_on_any_bytes() {
     let seeds: Vec<Vec<u8>> = stores().into_iter().flatten().map(|(_, bytes)| bytes).collect();
     let mut state = 1;

@@ -87,6 +87,11 @@ def stray(data, shape):
     return number if kind == RECYCLED else 0
 
 
+def spare(name):
+    """Whether a file is named as a prepared segment is."""
+    return len(name) == 22 and name.startswith("spare-") and not set(name[6:]) - set("0123456789abcdef")
+
+
 def segment_number(name):
     """The segment that a file is named for, or None."""
     digits, dot, rest = name.partition(".")

@@ -12,7 +12,7 @@ import segments
 import snapshots
 from coding import crc, mix
 from entries import Entry, Index, Name
-from facts import Refused, Segment, segment_number, stray
+from facts import Refused, Segment, segment_number, spare, stray
 from records import (
     COMMIT, COMPACT, CREATE, INSTALL, MEMBERSHIP, OWNED, REMOVE, SNAPSHOT, TRUNCATE, VOTE, apply, copied,
 )  # fmt: skip
@@ -92,7 +92,7 @@ class Look:
             data, number = self.files[name], segment_number(name)
             if number is not None:
                 self.segments.append(self._segment(number, data))
-            elif name.startswith("spare-"):
+            elif spare(name):
                 self.stray = max(self.stray, stray(data, self.shape))
             elif name not in OTHERS:
                 self.unknown.append(name)

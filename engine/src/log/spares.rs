@@ -16,6 +16,13 @@ pub fn spare_name(n: u64) -> String {
     format!("spare-{n:016x}")
 }
 
+/// Whether a file's name is that of a prepared segment. Others that begin alike are not ours to use.
+#[must_use]
+pub fn is_spare(name: &str) -> bool {
+    let number = name.strip_prefix("spare-").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    number.is_some_and(|n| spare_name(n) == name)
+}
+
 /// A name that no prepared segment has, nor the one that is being prepared.
 #[must_use]
 pub fn free_name(spares: &[String], coming: Option<&String>) -> String {

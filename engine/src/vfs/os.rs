@@ -51,7 +51,7 @@ fn resolve(root: &Path, path: &str) -> PathBuf {
 }
 
 /// Whether a path stays inside the store: `""`, or parts between single slashes.
-pub(super) fn is_plain(path: &str) -> bool {
+pub(crate) fn is_plain(path: &str) -> bool {
     path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
 }
 
