@@ -639,3 +639,13 @@ fn a_time_limit_stops_a_run_in_its_middle() {
     let progress = pool(2, 5, std::iter::repeat_n((), 4), limit, each, |_, ()| ControlFlow::Continue(()));
     assert!(!progress.finished && progress.next <= 7, "{progress:?}");
 }
+
+/// Two writes that overlap: what one leaves torn, both leave whole.
+#[test]
+fn a_state_that_was_seen_torn_is_not_tried_again() {
+    let (disk, _) = perform(&[Pick(0, 0, 1216, 1), Pick(0, 0, 1152, 1)]);
+    let bounds = Bounds { max_subset_units: 8, tears: Tears::One, unit: Unit::Sector, ..bounds() };
+    let (tried, counters) = states(&disk.trace, &bounds);
+    assert_eq!(tried.iter().map(Bytes::of).collect::<BTreeSet<_>>().len(), tried.len());
+    assert_eq!(counters.distinct + counters.skipped_duplicate, counters.generated);
+}

@@ -244,7 +244,9 @@ impl<S: Subject> Explorer<'_, '_, S> {
         let hash = view.hash(choice);
         let key = here.key.of(hash);
         let before = self.visited.get(&key).copied();
-        if before.is_some_and(|(depth, tears)| depth >= here.depth && tears >= here.tears) {
+        // Where nothing follows, it does not matter whether a unit of it may still be torn.
+        let covers = |(depth, tears)| depth >= here.depth && (tears >= here.tears || here.depth == 0);
+        if before.is_some_and(covers) {
             self.sink.counters.skipped_duplicate += 1;
             return ControlFlow::Continue(());
         }
