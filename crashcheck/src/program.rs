@@ -1,11 +1,11 @@
 //! Any program's crash states: recorded while it runs, presented to a checker, explained.
 //!
 //! I own nothing but the order of the parts. A recorder ([`fuse`] is one, and [`tracer`] sees what no file
-//! system is told) writes what a program does to a [`tape`], which becomes a [`recording`], which is a
+//! system is told) writes what a program does to a [`tape`], with the [`sites`] where it does it, which becomes a [`recording`], which is a
 //! [`file`](mod@file). [`scene`] makes the crash states of a recording, [`present`] lays one out as a real
 //! directory, [`checker`] asks the user's command about it, or holds the program's own
 //! words against what is [`expect`]ed, [`search`] decides which are tried, and
-//! [`classes`] makes few explained findings of many failures, which a [`page`] shows and a
+//! [`classes`] makes few explained findings of many failures, with the [`symbols`] of call sites, which a [`page`] shows and a
 //! [`ratchet`] remembers. [`sandbox`] keeps all
 //! that in namespaces of its own, so that nothing is left when a process dies.
 
@@ -28,6 +28,8 @@ pub mod report;
 pub mod sandbox;
 pub mod scene;
 pub mod search;
+pub mod sites;
+pub mod symbols;
 pub mod tape;
 pub mod tracer;
 pub mod worker;

@@ -31,6 +31,7 @@ use crate::program::record::{End, Options, Recorded};
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
+use crate::program::symbols::Symbols;
 use crate::program::tape::Onward;
 use crate::program::worker::{self, WORK, unit};
 use crate::program::{classes, explore, file, names, page, ratchet, report, sandbox, tracer};
@@ -417,12 +418,14 @@ fn listing(recording: &Recording, path: &Path) -> String {
         origin.exit
     );
     let mut paths = Paths::new(&recording.trace);
+    let symbols = Symbols::new(recording);
     for (at, step) in recording.trace.steps.iter().enumerate() {
         paths.pass(step);
         let task = recording.who(at);
         let since = step.since.map_or(String::new(), |since| format!(", begun before step {since}"));
+        let site = symbols.place(at).map_or(String::new(), |site| format!(" at {site}"));
         text.push_str(&format!(
-            "{at:6} {task:20} {}{since}\n",
+            "{at:6} {task:20} {}{since}{site}\n",
             classes::words(recording, &step.op, at, &paths)
         ));
     }

@@ -18,6 +18,7 @@ use crate::core::trace::{Ino, Op, Trace};
 use crate::program::explore::{Failure, Options};
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
+use crate::program::symbols::Symbols;
 use crate::program::worker::{Outcome, unit};
 
 mod about;
@@ -38,6 +39,8 @@ pub struct Class {
     pub symptom: String,
     /// The sync that rules out every failure of the class.
     pub missing_sync: Option<String>,
+    /// Where in the program the call is that it belongs after.
+    pub call_site: Option<String>,
     /// The steps after which it belongs, the first of them in the smallest state.
     pub after: Vec<usize>,
     /// The profiles under which it fails.
@@ -70,6 +73,10 @@ pub struct Line {
     pub task: String,
     /// What it did.
     pub text: String,
+    /// Where in the program, if that is known.
+    pub site: Option<String>,
+    /// The stack there, the innermost function first.
+    pub stack: Vec<String>,
 }
 
 /// What became of a step.
@@ -137,7 +144,7 @@ pub fn classify(
             None => symptoms.push((symptom, vec![failure])),
         }
     }
-    let mut sorter = Sorter { recording, script, options, ask };
+    let mut sorter = Sorter { recording, script, options, ask, symbols: Symbols::new(recording) };
     let mut classes = Vec::new();
     for (symptom, mut left) in symptoms {
         while !left.is_empty() {
@@ -154,12 +161,15 @@ struct Sorter<'s, 'a> {
     script: &'s Script,
     options: &'s Options,
     ask: &'s mut Ask<'a>,
+    symbols: Symbols<'s>,
 }
 
 /// Syncs put into a recording by way of trial.
 struct Trial {
     /// What it is called.
     text: String,
+    /// The step that it is called after.
+    step: usize,
     /// The steps after which a sync is put, ascending.
     after: Vec<usize>,
     script: Script,
@@ -199,6 +209,7 @@ impl Sorter<'_, '_> {
             id: state.to_string(),
             symptom: first.reason,
             missing_sync: trial.as_ref().map(|trial| trial.text.clone()),
+            call_site: trial.as_ref().and_then(|trial| self.symbols.place(trial.step)),
             after: trial.map(|trial| trial.after).unwrap_or_default(),
             profiles,
             states: of.len() as u64,
@@ -303,7 +314,13 @@ impl Sorter<'_, '_> {
             trace = trace.with_step(at + 1, op.clone());
         }
         let script = Script::new(&trace, self.options.profile, unit(self.options.block_units));
-        Trial { text: texts.join(" and "), after: syncs.into_iter().map(|(at, _)| at).collect(), script }
+        let step = set.iter().map(|(_, step)| *step).max().expect("a trial is of something");
+        Trial {
+            text: texts.join(" and "),
+            step,
+            after: syncs.into_iter().map(|(at, _)| at).collect(),
+            script,
+        }
     }
 
     /// The profiles under which one of the failures, or the smallest state, can come about.
@@ -382,7 +399,8 @@ impl Sorter<'_, '_> {
                     _ => step_text(step, &paths),
                 };
                 let about = about(&step.op, &paths);
-                lines.push(Line { step: at, fate, about, call, task, text });
+                let (site, stack) = (self.symbols.place(at), self.symbols.stack(at));
+                lines.push(Line { step: at, fate, about, call, task, text, site, stack });
             }
         }
         lines

@@ -158,7 +158,7 @@ fn explore_recording(
     let before = options.before.clone();
     let mut crew =
         Crew::start(&WorkerOptions { trace, profile, block_units, checker, before }, options.jobs)?;
-    let script = Script::new(&recording.trace, options.profile, unit(options.block_units));
+    let script = Script::of(&recording, options.profile, unit(options.block_units));
     let complete = Loss { cut: script.steps.len(), ..Loss::default() };
     let control = crew.ask(&complete)?;
     let mut explored = Explored {

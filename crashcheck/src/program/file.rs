@@ -2,7 +2,7 @@
 //!
 //! I own the format: eight bytes of magic, a version of 4 bytes, the BLAKE3 hash of what follows (32
 //! bytes), then one zstd frame with the recording in postcard's encoding. Little-endian. A reader knows
-//! one version: a file of a newer one is refused as such, a file whose hash does not fit as damaged, any
+//! one version: a file of another one is refused as such, a file whose hash does not fit as damaged, any
 //! other file as no recording. A file is written beside its name and renamed over it once it is synced.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::image::{Content, Image};
 use crate::core::trace::{Ino, Step, Trace};
-use crate::program::recording::{Gap, Meta, Note, Origin, Recording, Task};
+use crate::program::recording::{Frame, Gap, Meta, Module, Note, Origin, Recording, Task};
 
 const MAGIC: [u8; 8] = *b"ccTRACE\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const VERSION_AT: Range<usize> = MAGIC.len()..MAGIC.len() + 4;
 const HASH_AT: Range<usize> = VERSION_AT.end..VERSION_AT.end + 32;
 /// The compression that costs little time.
@@ -54,6 +54,16 @@ pub enum FileError {
         /// Its version.
         version: u32,
     },
+    /// An older program wrote it.
+    #[error(
+        "{path} is a recording of format {version}, which this program does not read any more: record it again"
+    )]
+    Older {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: u32,
+    },
     /// Its bytes are not those that were written.
     #[error("{path} is damaged: {what}; record it again")]
     Damaged {
@@ -76,6 +86,8 @@ struct Stored {
     notes: Vec<Note>,
     calls: Vec<String>,
     tasks: Vec<Task>,
+    sites: Vec<Vec<Frame>>,
+    modules: Vec<Module>,
     modes: BTreeMap<Ino, u32>,
     gaps: Vec<Gap>,
     origin: Origin,
@@ -113,7 +125,10 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
     }
     let hash = bytes.get(HASH_AT).ok_or_else(|| damaged("it ends in its header"))?;
     let packed = &bytes[HASH_AT.end..];
-    if version != VERSION || blake3::hash(packed).as_bytes() != hash {
+    if version < VERSION {
+        return Err(FileError::Older { path: path(), version });
+    }
+    if blake3::hash(packed).as_bytes() != hash {
         return Err(damaged("its checksum does not fit"));
     }
     let bytes = zstd::bulk::Decompressor::upper_bound(packed).filter(|bound| *bound <= MOST);
@@ -151,7 +166,8 @@ pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
 
 impl From<&Recording> for Stored {
     fn from(recording: &Recording) -> Self {
-        let Recording { trace, metas, notes, calls, tasks, modes, gaps, origin } = recording;
+        let Recording { trace, metas, notes, calls, tasks, sites, modules, modes, gaps, origin } =
+            recording;
         let bytes = |path: &String| Arc::from(trace.initial.files[path].bytes());
         Self {
             dirs: trace.initial.dirs.iter().cloned().collect(),
@@ -163,6 +179,8 @@ impl From<&Recording> for Stored {
             notes: notes.clone(),
             calls: calls.clone(),
             tasks: tasks.clone(),
+            sites: sites.clone(),
+            modules: modules.clone(),
             modes: modes.clone(),
             gaps: gaps.clone(),
             origin: origin.clone(),
@@ -186,6 +204,8 @@ impl From<Stored> for Recording {
             notes: stored.notes,
             calls: stored.calls,
             tasks: stored.tasks,
+            sites: stored.sites,
+            modules: stored.modules,
             modes: stored.modes,
             gaps: stored.gaps,
             origin: stored.origin,

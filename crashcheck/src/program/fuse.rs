@@ -30,7 +30,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamp
 use crate::core::trace::Op;
 use crate::program::names;
 use crate::program::recording::Note;
-use crate::program::tape::{Reel, Tape, Who, data};
+use crate::program::tape::Tape;
 
 mod changes;
 mod nodes;
@@ -78,10 +78,6 @@ impl Recorder {
         met: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         Ok(Self { tape, nodes: Nodes::new(root)?, fault, met })
-    }
-
-    fn who(reel: &Reel, req: &Request, call: &'static str) -> Who {
-        Who { call, tid: req.pid(), entered: reel.len() }
     }
 
     /// The error that is to be put in this call's place.
@@ -175,7 +171,7 @@ impl Recorder {
 
     /// Syncs a file or directory for real, and notes it once it returned.
     fn sync(&self, req: &Request, node: &Node, fh: FileHandle, call: &'static str) -> Done<()> {
-        let who = Self::who(&self.tape.lock(), req, call);
+        let who = self.tape.lock().who(call, req.pid());
         let done = self.fail(call).and_then(|()| match &*self.file(fh)? {
             Handle::File(file) if call == "fdatasync" => file.sync_data().map_err(|e| io_errno(&e)),
             Handle::File(file) => file.sync_all().map_err(|e| io_errno(&e)),

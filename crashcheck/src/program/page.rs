@@ -216,16 +216,16 @@ fn timeline(class: &Class) -> Markup {
     let cut = class.state.cut;
     html! {
         div.scroll { table.timeline {
-            thead { tr { th.number { "step" } th { "fate" } th { "call" } th { "what" } th { "who" } } }
+            thead { tr { th.number { "step" } th { "fate" } th { "call" } th { "what" } th { "who" } th { "where" } } }
             tbody {
                 @for (at, line) in class.timeline.iter().enumerate() {
                     @if at > 0 && class.timeline[at - 1].step + 1 < line.step {
-                        tr.gap { td colspan="5" { "steps without a loss are left out" } }
+                        tr.gap { td colspan="6" { "steps without a loss are left out" } }
                     }
                     @if line.step == cut { (crash()) }
                     (row(line))
                     @if class.after.first() == Some(&line.step) && class.missing_sync.is_some() {
-                        tr.cure { td {} td colspan="4" { "the missing sync belongs here" } }
+                        tr.cure { td {} td colspan="5" { "the missing sync belongs here" } }
                     }
                 }
                 @if class.timeline.last().is_none_or(|line| line.step < cut) { (crash()) }
@@ -235,7 +235,7 @@ fn timeline(class: &Class) -> Markup {
 }
 
 fn crash() -> Markup {
-    html! { tr.crash { td colspan="5" { "crash" } } }
+    html! { tr.crash { td colspan="6" { "crash" } } }
 }
 
 fn row(line: &Line) -> Markup {
@@ -246,6 +246,9 @@ fn row(line: &Line) -> Markup {
             td { code { (line.call) } }
             td { (line.text) }
             td.who { (line.task) }
+            td.site { @if let Some(site) = &line.site {
+                details { summary { (site) } ol { @for frame in &line.stack { li { (frame) } } } }
+            } }
         }
     }
 }

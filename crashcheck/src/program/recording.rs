@@ -24,6 +24,10 @@ pub struct Recording {
     pub calls: Vec<String>,
     /// The threads that `metas` refers to.
     pub tasks: Vec<Task>,
+    /// Where calls were made: the frames of each, the innermost first. The first has none: it is not known.
+    pub sites: Vec<Vec<Frame>>,
+    /// The files that frames are in.
+    pub modules: Vec<Module>,
     /// The permission bits of each file.
     pub modes: BTreeMap<Ino, u32>,
     /// What could not be recorded.
@@ -71,8 +75,31 @@ pub struct Meta {
     pub entered: u64,
     /// When it ended, in microseconds from the start of the recording; for people alone.
     pub micros: u64,
-    /// Where the call was made: an address in the program, or zero.
-    pub site: u64,
+    /// Where the call was made, as a place in [`Recording::sites`].
+    pub site: u32,
+}
+
+/// A place in a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// The file, as a place in [`Recording::modules`], or [`ANONYMOUS`].
+    pub module: u32,
+    /// The address that the file states for it; in memory without a file, the address itself.
+    pub at: u64,
+}
+
+/// Stands for code that is in no file: what a compiler made at run time, and the kernel's own page.
+pub const ANONYMOUS: u32 = u32::MAX;
+
+/// A file with code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its path.
+    pub path: String,
+    /// Its build's name, if it has one.
+    pub id: Vec<u8>,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// A thread that did something.
@@ -134,6 +161,13 @@ impl Recording {
             Some(Task { tid, pid, name }) if tid == pid => format!("{name}[{pid}]"),
             Some(Task { tid, pid, name }) => format!("{name}[{pid}/{tid}]"),
         }
+    }
+
+    /// The frames of the call that made a step, the innermost first; none if they are not known.
+    #[must_use]
+    pub fn frames(&self, step: usize) -> &[Frame] {
+        let site = self.metas.get(step).and_then(|meta| self.sites.get(meta.site as usize));
+        site.map_or(&[], Vec::as_slice)
     }
 
     /// What the program had said before a cut.

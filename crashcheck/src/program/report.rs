@@ -226,6 +226,9 @@ fn class_text(text: &mut String, number: usize, class: &Class) {
             let again =
                 if places > 1 { format!(", and at {} more places alike", places - 1) } else { String::new() };
             let _ = writeln!(text, "  missing: {sync}{again}");
+            if let Some(site) = &class.call_site {
+                let _ = writeln!(text, "  called from: {site}");
+            }
         }
         (None, true) => {
             let _ = writeln!(
@@ -260,7 +263,9 @@ fn class_text(text: &mut String, number: usize, class: &Class) {
         if line.fate == Fate::After {
             text.push_str("    ------ crash ------\n");
         }
-        let _ = writeln!(text, "    {:5} {fate:8} {:9} {} {}", line.step, line.call, line.text, line.task);
+        let site = line.site.as_ref().map_or(String::new(), |site| format!(" at {site}"));
+        let (step, call) = (line.step, &line.call);
+        let _ = writeln!(text, "    {step:5} {fate:8} {call:9} {} {}{site}", line.text, line.task);
     }
     if class.timeline.last().is_none_or(|line| line.fate != Fate::After) {
         text.push_str("    ------ crash ------\n");

@@ -17,6 +17,7 @@ use crate::core::image::{dir_term, file_term, link_term};
 use crate::core::micro::{Effect, Micro, MicroOp, split, tear_places, torn_pages};
 use crate::core::profile::{Profile, Unit};
 use crate::core::trace::{Ino, Step, Trace};
+use crate::program::recording::Recording;
 
 /// The name of a crash state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +90,8 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// Its micro-operations; a profile may make one of what another makes two of.
     pub micro: Micro,
+    /// The call site of each step, as a number; 0, or none at all, where it is not known.
+    pub sites: Vec<u32>,
 }
 
 impl Script {
@@ -97,7 +100,14 @@ impl Script {
     pub fn new(trace: &Trace, profile: Profile, unit: Unit) -> Self {
         let tree = Tree::initial(trace);
         let micro = split(&tree, &trace.steps, profile, unit);
-        Self { tree, steps: trace.steps.clone(), micro }
+        Self { tree, steps: trace.steps.clone(), micro, sites: Vec::new() }
+    }
+
+    /// Splits a recording, and keeps where its steps were called.
+    #[must_use]
+    pub fn of(recording: &Recording, profile: Profile, unit: Unit) -> Self {
+        let sites = recording.metas.iter().map(|meta| meta.site).collect();
+        Self { sites, ..Self::new(&recording.trace, profile, unit) }
     }
 
     /// The micro-operations of a step.

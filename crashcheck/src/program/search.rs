@@ -10,7 +10,8 @@
 //! 5. `unit`: one micro-operation is lost;
 //! 6. `kept`: one operation is kept and all others are lost;
 //! 7. `several`: two operations are lost, then three and so on, up to the bound;
-//! 8. `random`: any set, until the budget ends.
+//! 8. `site`: all that one place in the program has done is lost, or kept alone, and all of two places lost;
+//! 9. `random`: any set, until the budget ends.
 //!
 //! What cannot be kept without something lost is lost with it. A state counts once by its bytes and the
 //! acknowledgements before it. I judge nothing.
@@ -45,12 +46,14 @@ pub enum Stage {
     Kept,
     /// Several operations are lost.
     Several,
+    /// What one call site did is lost, or kept.
+    Site,
     /// Anything is lost.
     Random,
 }
 
 /// All but the last, which has no end.
-pub const STAGES: [Stage; 8] = [
+pub const STAGES: [Stage; 9] = [
     Stage::Boundary,
     Stage::Unsynced,
     Stage::Operation,
@@ -59,6 +62,7 @@ pub const STAGES: [Stage; 8] = [
     Stage::Unit,
     Stage::Kept,
     Stage::Several,
+    Stage::Site,
 ];
 
 impl Stage {
@@ -74,6 +78,7 @@ impl Stage {
             Self::Unit => "unit",
             Self::Kept => "kept",
             Self::Several => "several",
+            Self::Site => "site",
             Self::Random => "random",
         }
     }
@@ -137,6 +142,7 @@ pub fn stage(
             Stage::Unit => here.units()?,
             Stage::Kept => here.kept()?,
             Stage::Several => (2..=reach.omissions).try_for_each(|n| here.operations(n))?,
+            Stage::Site => here.sites()?,
             Stage::Random => {}
         }
     }
@@ -304,16 +310,38 @@ impl Here<'_, '_, '_> {
 
     /// Everything is lost but one operation and what it cannot be without.
     fn kept(&mut self) -> ControlFlow<()> {
-        for kept in self.by_step() {
-            let mut keep: BTreeSet<u32> = kept.into_iter().collect();
-            for op in self.free.iter().rev() {
-                if keep.contains(op) {
-                    let after = self.script.op(*op).after.iter().filter_map(|op| u32::try_from(*op).ok());
-                    keep.extend(after);
-                }
+        self.by_step().into_iter().try_for_each(|kept| self.keeping(kept))
+    }
+
+    fn keeping(&mut self, kept: Vec<u32>) -> ControlFlow<()> {
+        let mut keep: BTreeSet<u32> = kept.into_iter().collect();
+        for op in self.free.iter().rev() {
+            if keep.contains(op) {
+                let after = self.script.op(*op).after.iter().filter_map(|op| u32::try_from(*op).ok());
+                keep.extend(after);
             }
-            let lost: Vec<u32> = self.free.iter().copied().filter(|op| !keep.contains(op)).collect();
-            self.losing(&lost)?;
+        }
+        let lost: Vec<u32> = self.free.iter().copied().filter(|op| !keep.contains(op)).collect();
+        self.losing(&lost)
+    }
+
+    /// What each call site did is lost, or kept alone, and what any two did is lost.
+    fn sites(&mut self) -> ControlFlow<()> {
+        let mut sites: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for op in &self.free {
+            let site = self.script.sites.get(self.script.op(*op).step).copied().unwrap_or(0);
+            sites.entry(site).or_default().push(*op);
+        }
+        sites.remove(&0);
+        let sites: Vec<Vec<u32>> = sites.into_values().collect();
+        for (at, site) in sites.iter().enumerate() {
+            self.losing(site)?;
+            self.keeping(site.clone())?;
+            for other in &sites[..at] {
+                let mut both = [&site[..], other].concat();
+                both.sort_unstable();
+                self.losing(&both)?;
+            }
         }
         ControlFlow::Continue(())
     }

@@ -7,7 +7,7 @@
 //! numbers, which become [`Ino`]s that are never used twice. (T4) A tape that is full says so and takes
 //! nothing more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -18,8 +18,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::core::trace::{Ino, Op, Step};
 use crate::program::recording::{Gap, Meta, Note, Recording, Task};
+use crate::program::sites::Sites;
 
 mod whole;
+mod written;
+
+use written::Written;
 
 /// What begins a line that is an acknowledgement.
 pub const ACK: &str = "durable-ack ";
@@ -45,6 +49,8 @@ pub struct Reel {
     next: u32,
     calls: HashMap<&'static str, u32>,
     tasks: HashMap<u32, u32>,
+    sites: Sites,
+    written: Written,
     bytes: u64,
     limit: u64,
     full: bool,
@@ -149,6 +155,8 @@ impl Tape {
             next,
             calls: HashMap::new(),
             tasks: HashMap::new(),
+            sites: Sites::default(),
+            written: Written::default(),
             bytes: 0,
             limit,
             full: false,
@@ -178,7 +186,11 @@ impl Tape {
 
     /// The recording so far.
     pub fn take(&self) -> Recording {
-        std::mem::take(&mut self.lock().recording)
+        let mut reel = self.lock();
+        let Reel { sites, written, recording, .. } = &mut *reel;
+        written.give_to(&mut recording.trace.steps);
+        let (sites, modules) = sites.list();
+        Recording { sites, modules, ..std::mem::take(recording) }
     }
 }
 
@@ -218,9 +230,25 @@ impl Reel {
         self.full
     }
 
-    /// Notes an operation that was done.
+    /// A thread that begins a call now.
+    #[must_use]
+    pub fn who(&self, call: &'static str, tid: u32) -> Who {
+        Who { call, tid, entered: self.len() }
+    }
+
+    /// Notes an operation that was done, other than a write.
     pub fn note(&mut self, who: Who, op: Op) {
         self.push(who, op.into());
+    }
+
+    /// Notes what was written to a file.
+    pub fn note_write(&mut self, who: Who, ino: Ino, offset: u64, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        let step = self.len();
+        self.push(who, Op::Write { ino, offset, data: Arc::default() }.into());
+        if !self.full {
+            self.written.take(step, bytes);
+        }
     }
 
     /// Notes a sync that returned; it began when there were `who.entered` steps.
@@ -230,15 +258,16 @@ impl Reel {
     }
 
     fn push(&mut self, who: Who, step: Step) {
-        let data = if let Op::Write { data, .. } = &step.op { data.len() as u64 } else { 0 };
-        self.bytes += data + 64;
+        self.bytes += 64;
         self.full |= self.bytes > self.limit;
         if self.full {
             return;
         }
         let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (call, task) = (self.call(who.call), self.task(who.tid));
-        self.recording.metas.push(Meta { call, task, entered: who.entered as u64, micros, site: 0 });
+        // It waits in its call until this is noted.
+        let site = self.sites.of(who.tid);
+        self.recording.metas.push(Meta { call, task, entered: who.entered as u64, micros, site });
         self.recording.trace.steps.push(step);
     }
 
@@ -247,7 +276,7 @@ impl Reel {
         let number = u32::try_from(self.recording.notes.len()).expect("fewer notes than 2^32");
         let call = if note.ack().is_some() { "ack" } else { "begin" };
         self.recording.notes.push(note);
-        let who = Who { call, tid: 0, entered: self.len() };
+        let who = self.who(call, 0);
         self.push(who, Op::Mark(number).into());
     }
 
@@ -333,21 +362,4 @@ fn task(tid: u32) -> Task {
     let pid =
         status.lines().find_map(|line| line.strip_prefix("Tgid:")).and_then(|pid| pid.trim().parse().ok());
     Task { tid, pid: pid.unwrap_or(tid), name: read("comm").trim_end().to_owned() }
-}
-
-/// Bytes as a step holds them.
-#[must_use]
-pub fn data(bytes: &[u8]) -> Arc<[u8]> {
-    Arc::from(bytes)
-}
-
-/// A start without files, for programs that begin with nothing.
-#[must_use]
-pub fn empty_start(root: u64) -> Start {
-    Start {
-        root,
-        inos: HashMap::new(),
-        dirs: HashMap::new(),
-        recording: Recording { modes: BTreeMap::new(), ..Recording::default() },
-    }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     AtFlags, Done, Errno, FallocateFlags, FileAttr, FileExt, FileHandle, FileType, Gid, Handle, INodeNo,
-    Mode, Node, OFlags, Op, OsStr, Path, Recorder, RenameFlags, Request, Uid, data, errno, io, io_errno,
+    Mode, Node, OFlags, Op, OsStr, Path, Recorder, RenameFlags, Request, Uid, errno, io, io_errno,
     kind, names,
 };
 use std::ops::Range;
@@ -24,7 +24,7 @@ impl Recorder {
         let handle = self.file(fh)?;
         let Handle::File(file) = &*handle else { return Err(Errno::EISDIR) };
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, call);
+        let who = reel.who(call, req.pid());
         let bytes = match self.meet(call) {
             None => bytes,
             Some(0) => &bytes[..bytes.len().div_ceil(2)],
@@ -40,7 +40,7 @@ impl Recorder {
             }
         }
         if let Some(ino) = reel.ino(node.host).filter(|_| done > 0) {
-            reel.note(who, Op::Write { ino, offset, data: data(&bytes[..done]) });
+            reel.note_write(who, ino, offset, &bytes[..done]);
         }
         match error {
             Some(error) if done == 0 => Err(error),
@@ -50,7 +50,7 @@ impl Recorder {
 
     pub(super) fn set_len(&self, req: &Request, node: &Node, len: u64) -> Done<()> {
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "truncate");
+        let who = reel.who("truncate", req.pid());
         self.fail("truncate")?;
         node.open(1).and_then(|file| file.set_len(len)).map_err(|e| io_errno(&e))?;
         if let Some(ino) = reel.ino(node.host) {
@@ -70,7 +70,7 @@ impl Recorder {
         let (node, handle) = (self.nodes.get(ino)?, self.file(fh)?);
         let Handle::File(file) = &*handle else { return Err(Errno::EISDIR) };
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "fallocate");
+        let who = reel.who("fallocate", req.pid());
         self.fail("fallocate")?;
         let before = node.stat()?.st_size.cast_unsigned();
         rustix::fs::fallocate(file, mode, range.start, range.end - range.start).map_err(errno)?;
@@ -128,7 +128,7 @@ impl Recorder {
     ) -> Done<(FileAttr, FileHandle)> {
         let parent = self.nodes.get(parent).map_err(|_| Errno::EACCES)?;
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "open");
+        let who = reel.who("open", req.pid());
         self.fail("open")?;
         let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         drop(rustix::fs::openat(&parent.fd, name, how, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?);
@@ -151,7 +151,7 @@ impl Recorder {
     ) -> Done<FileAttr> {
         let parent = self.nodes.get(parent).map_err(|_| Errno::EACCES)?;
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "mknod");
+        let who = reel.who("mknod", req.pid());
         self.fail("mknod")?;
         let kind = rustix::fs::FileType::from_raw_mode(mode);
         let bits = Mode::from_raw_mode(mode & 0o7777);
@@ -169,7 +169,7 @@ impl Recorder {
     pub(super) fn make_dir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32) -> Done<FileAttr> {
         let parent = self.nodes.get(parent).map_err(|_| Errno::EACCES)?;
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "mkdir");
+        let who = reel.who("mkdir", req.pid());
         self.fail("mkdir")?;
         rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?;
         let (node, attr) = self.made(req, &parent, name)?;
@@ -190,7 +190,7 @@ impl Recorder {
     ) -> Done<FileAttr> {
         let parent = self.nodes.get(parent).map_err(|_| Errno::EACCES)?;
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "symlink");
+        let who = reel.who("symlink", req.pid());
         self.fail("symlink")?;
         rustix::fs::symlinkat(target, &parent.fd, name).map_err(errno)?;
         let (_, attr) = self.made(req, &parent, name)?;
@@ -209,7 +209,7 @@ impl Recorder {
     ) -> Done<FileAttr> {
         let (node, parent) = (self.nodes.get(ino)?, self.nodes.get(parent).map_err(|_| Errno::EACCES)?);
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "link");
+        let who = reel.who("link", req.pid());
         self.fail("link")?;
         rustix::fs::linkat(&node.fd, "", &parent.fd, name, AtFlags::EMPTY_PATH).map_err(errno)?;
         let (_, attr) = self.nodes.find(&parent, name)?;
@@ -231,7 +231,7 @@ impl Recorder {
         let parent = self.nodes.get(parent).map_err(|_| Errno::EACCES)?;
         let mut reel = self.tape.lock();
         let call = if dir { "rmdir" } else { "unlink" };
-        let who = Self::who(&reel, req, call);
+        let who = reel.who(call, req.pid());
         self.fail(call)?;
         let stat = rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
         let flags = if dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -257,7 +257,7 @@ impl Recorder {
     ) -> Done<()> {
         let (old, new) = (self.nodes.get(from.0)?, self.nodes.get(to.0).map_err(|_| Errno::EACCES)?);
         let mut reel = self.tape.lock();
-        let who = Self::who(&reel, req, "rename");
+        let who = reel.who("rename", req.pid());
         self.fail("rename")?;
         let look = |node: &Node, name| rustix::fs::statat(&node.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let (source, target) = (look(&old, from.1), look(&new, to.1));

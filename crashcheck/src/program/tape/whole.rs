@@ -108,7 +108,6 @@ impl Unsynced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::tape::data;
 
     fn path(path: &str) -> String {
         path.to_owned()
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_was_synced_since_is_left_out() {
-        let write = |n| Step::from(Op::Write { ino: Ino(n), offset: 0, data: data(b"x") });
+        let write = |n| Step::from(Op::Write { ino: Ino(n), offset: 0, data: b"x"[..].into() });
         let sync = |n| Step::from(Op::SyncAll { ino: Ino(n) });
         assert_eq!(left(&[write(1), write(2), sync(1)]), [Op::SyncAll { ino: Ino(2) }]);
         assert_eq!(left(&[write(1), sync(1), write(1)]), [Op::SyncAll { ino: Ino(1) }]);

@@ -145,8 +145,9 @@ fn note(tape: &Tape, words: &str, space: &mut String) -> usize {
             let call = if call == "sync" { "sync" } else { "syncfs" };
             let tid = tid.parse().ok().and_then(|tid| outer(space, tid)).unwrap_or(0);
             let mut reel = tape.lock();
-            let entered = entered.parse().unwrap_or_else(|_| reel.len());
-            reel.note_whole_sync(Who { call, tid, entered }, failed == "true");
+            let who = reel.who(call, tid);
+            let entered = entered.parse().unwrap_or(who.entered);
+            reel.note_whole_sync(Who { entered, ..who }, failed == "true");
         }
         _ => {}
     }

@@ -1,0 +1,142 @@
+//! The names of call sites, when a report is written.
+//!
+//! I own the way from a frame to words: the function and the line, by the debug information or the symbols
+//! of the file that the frame is in, if it is still the file that was recorded; else the file and the
+//! address. Which frame of a stack stands for it is the innermost that is the program's own: not the
+//! system's library, not a language's.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use addr2line::Loader;
+use object::Object;
+use object::read::ReadCache;
+
+use crate::program::recording::{Frame, Module, Recording};
+
+/// What begins the name of a file that is the system's own.
+const SYSTEM_FILES: [&str; 6] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread", "libuv.so"];
+/// What begins the name of a function that is a language's own.
+const LANGUAGE: [&str; 13] = [
+    "std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "<&", "__libc_", "syscall.", "internal/",
+    "os.", "runtime.", "rustix::",
+];
+
+/// The names of a recording's call sites.
+pub struct Symbols<'r> {
+    recording: &'r Recording,
+    files: Vec<Option<Loader>>,
+    known: RefCell<HashMap<Frame, Vec<Place>>>,
+}
+
+/// A place in a program: a function, or what was put into it by its compiler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    text: String,
+    is_own: bool,
+}
+
+impl std::fmt::Debug for Symbols<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols").field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'r> Symbols<'r> {
+    /// The names of a recording's sites; its files are opened, if they are there and the same.
+    #[must_use]
+    pub fn new(recording: &'r Recording) -> Self {
+        let load = |module: &Module| is_same(module).then(|| Loader::new(&module.path).ok()).flatten();
+        let files = recording.modules.iter().map(load).collect();
+        Self { recording, files, known: RefCell::default() }
+    }
+
+    /// The place that stands for the call of a step, if its site is known.
+    #[must_use]
+    pub fn place(&self, step: usize) -> Option<String> {
+        let places = self.places(step);
+        places.iter().find(|place| place.is_own).or(places.first()).map(|place| place.text.clone())
+    }
+
+    /// The stack of a step's call, the innermost first.
+    #[must_use]
+    pub fn stack(&self, step: usize) -> Vec<String> {
+        self.places(step).into_iter().map(|place| place.text).collect()
+    }
+
+    fn places(&self, step: usize) -> Vec<Place> {
+        let mut known = self.known.borrow_mut();
+        let frames = self.recording.frames(step).iter();
+        frames.flat_map(|frame| known.entry(*frame).or_insert_with(|| self.resolve(*frame)).clone()).collect()
+    }
+
+    /// What is at a frame: the innermost of what was inlined there first.
+    fn resolve(&self, frame: Frame) -> Vec<Place> {
+        let Some(module) = self.recording.modules.get(frame.module as usize) else {
+            return vec![Place { text: format!("{:#x}", frame.at), is_own: false }];
+        };
+        let file = Path::new(&module.path).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let is_system = SYSTEM_FILES.iter().any(|system| file.starts_with(system));
+        let place = |function: Option<&str>, line: Option<String>| {
+            let is_own = !is_system && function.is_none_or(|name| !LANGUAGE.iter().any(|own| name.starts_with(own)));
+            let at = line.unwrap_or_else(|| format!("{file}+{:#x}", frame.at));
+            Place { text: function.map_or_else(|| at.clone(), |name| format!("{name} ({at})")), is_own }
+        };
+        let loader = self.files[frame.module as usize].as_ref();
+        let mut places = loader.map_or_else(Vec::new, |loader| inlined(loader, frame.at, &place));
+        if places.is_empty() {
+            let symbol = loader.and_then(|loader| loader.find_symbol(frame.at)).map(demangled);
+            places.push(place(symbol.as_deref(), None));
+        }
+        places
+    }
+}
+
+/// The functions at an address, by a file's debug information.
+fn inlined(
+    loader: &Loader,
+    at: u64,
+    place: &dyn Fn(Option<&str>, Option<String>) -> Place,
+) -> Vec<Place> {
+    let Ok(mut frames) = loader.find_frames(at) else { return Vec::new() };
+    let mut places = Vec::new();
+    while let Ok(Some(frame)) = frames.next() {
+        let line = frame.location.and_then(|location| {
+            let file = Path::new(location.file?).file_name()?.to_string_lossy().into_owned();
+            Some(location.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
+        });
+        let name = frame.function.and_then(|name| name.demangle().ok().map(|name| short(&name)));
+        // Without either, the table of symbols knows more.
+        if name.is_some() || line.is_some() {
+            let name = name.or_else(|| loader.find_symbol(at).map(demangled));
+            places.push(place(name.as_deref(), line));
+        }
+    }
+    places
+}
+
+/// A symbol's name as it is in the source.
+fn demangled(symbol: &str) -> String {
+    short(&addr2line::demangle_auto(symbol.into(), None))
+}
+
+/// A name without the hash that a compiler ends it with, and without a symbol's version.
+fn short(name: &str) -> String {
+    let name = name.split_once("@@").map_or(name, |(name, _)| name);
+    let hash = name.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+    hash.map_or(name, |(name, _)| name).to_owned()
+}
+
+/// Whether a file is still the one that was recorded.
+fn is_same(module: &Module) -> bool {
+    let is_as_long = fs::metadata(&module.path).is_ok_and(|meta| meta.len() == module.len);
+    is_as_long && (module.id.is_empty() || build_id(&module.path).is_some_and(|id| id == module.id))
+}
+
+fn build_id(path: &str) -> Option<Vec<u8>> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let elf = object::File::parse(&cache).ok()?;
+    elf.build_id().ok().flatten().map(<[u8]>::to_vec)
+}
