@@ -1,7 +1,6 @@
 //! Any program's crash states: recorded while it runs, presented to a checker, explained.
 //!
-//! I own nothing but the order of the parts. A recorder ([`fuse`] is one, and [`tracer`] sees what no file
-//! system is told) writes what a program does to a [`tape`], with the [`sites`] where it does it, which becomes a [`recording`], which is a
+//! I own nothing but the order of the parts. A recorder ([`fuse`] is one, [`calls`] another, and [`tracer`] stops a program) writes what a program does to a [`tape`], with the [`sites`] where it does it, which becomes a [`recording`], which is a
 //! [`file`](mod@file). [`scene`] makes the crash states of a recording, [`present`] lays one out as a real
 //! directory, [`checker`] asks the user's command about it, or holds the program's own
 //! words against what is [`expect`]ed, [`search`] decides which are tried, and
@@ -9,6 +8,7 @@
 //! [`ratchet`] remembers. [`sandbox`] keeps all
 //! that in namespaces of its own, so that nothing is left when a process dies.
 
+pub mod calls;
 pub mod checker;
 pub mod classes;
 pub mod expect;

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+#[path = "program/alone.rs"]
+mod alone;
 #[path = "program/cases.rs"]
 mod cases;
 #[path = "program/pages.rs"]

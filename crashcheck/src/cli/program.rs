@@ -23,11 +23,12 @@ pub(super) use strength::{FAULT_HELP, FaultArgs, MUTATE_HELP, MutateArgs, fault,
 
 use crate::core::profile::Profile;
 use crate::core::replay::Paths;
+use crate::program::calls::Rings;
 use crate::program::checker::{self, CheckerOptions};
 use crate::program::expect::Expect;
 use crate::program::fuse::Fault;
 use crate::program::present::Stage;
-use crate::program::record::{End, Options, Recorded};
+use crate::program::record::{By, End, Options, Recorded};
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
@@ -40,8 +41,9 @@ mod strength;
 
 /// What stands under `record --help`.
 pub(super) const RECORD_HELP: &str = "\
-The command is recorded by a file system over DIR that passes everything on (FUSE; run it as root), \
-and stopped at sync and syncfs, of which no file system is told (ptrace). It says \
+The command is recorded by a file system over DIR that passes everything on (FUSE; run it as root, or where user \
+namespaces are allowed), and stopped at sync and syncfs, of which no file system is told (ptrace). With --by ptrace \
+it is stopped at every call that changes DIR instead: that takes no right but to trace a child, and longer. It says \
 what it holds for durable by a line `durable-ack TEXT` on its standard output or error, or by looking up \
 DIR/.crashcheck/ack/TEXT; and what it is about to do, for the oracles of explore, by a line `durable-begin TEXT`.
 
@@ -62,9 +64,15 @@ pub(super) struct RecordArgs {
     /// How many seconds the command may run
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<u64>,
+    /// Who sees what the command does: a file system over DIR, or a tracer alone
+    #[arg(long, value_enum, default_value = "fuse")]
+    by: Recorder,
     /// Do not trace the command: it runs as without us, and its sync and syncfs are not seen
     #[arg(long)]
     no_ptrace: bool,
+    /// With --by ptrace: let the command have an io_uring, whose writes are not seen; nothing is measured then
+    #[arg(long)]
+    allow_rings: bool,
     /// Keep the command's output to itself
     #[arg(long)]
     quiet: bool,
@@ -74,6 +82,13 @@ pub(super) struct RecordArgs {
     /// The command
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
+}
+
+/// Who records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Recorder {
+    Fuse,
+    Ptrace,
 }
 
 /// What this program does when it is started by itself.
@@ -120,7 +135,11 @@ fn options(args: &RecordArgs, fault: Option<Fault>) -> Options {
         patience: args.time_limit.map(Duration::from_secs),
         fault,
         output: [Onward::Stdout, Onward::Stderr].map(|to| if quiet { Onward::Nowhere } else { to }),
-        traced: !args.no_ptrace,
+        by: match args.by {
+            Recorder::Fuse => By::Fuse { traced: !args.no_ptrace },
+            Recorder::Ptrace if args.allow_rings => By::Ptrace { rings: Rings::Let },
+            Recorder::Ptrace => By::Ptrace { rings: Rings::Refuse },
+        },
         env: Vec::new(),
         cwd: None,
     }
@@ -128,7 +147,18 @@ fn options(args: &RecordArgs, fault: Option<Fault>) -> Options {
 
 /// Records a command.
 pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
-    sandbox::enter()?;
+    let is_alone = args.by == Recorder::Ptrace;
+    if (is_alone && args.no_ptrace) || (!is_alone && args.allow_rings) {
+        let what =
+            if is_alone { "--no-ptrace goes with --by fuse" } else { "--allow-rings goes with --by ptrace" };
+        writeln!(io::stderr(), "crashcheck: {what}")?;
+        return Ok(Exit::Usage);
+    }
+    if !is_alone {
+        sandbox::enter()?;
+    } else if !tracer::is_supported() {
+        bail!("--by ptrace needs x86_64 or aarch64: record with the file system");
+    }
     let stop = stop_flag()?;
     let recorded = crate::program::record::record(&options(args, None), &stop)?;
     if let Some(why) = incomplete(&recorded, args) {

@@ -166,8 +166,7 @@ pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
 
 impl From<&Recording> for Stored {
     fn from(recording: &Recording) -> Self {
-        let Recording { trace, metas, notes, calls, tasks, sites, modules, modes, gaps, origin } =
-            recording;
+        let Recording { trace, metas, notes, calls, tasks, sites, modules, modes, gaps, origin } = recording;
         let bytes = |path: &String| Arc::from(trace.initial.files[path].bytes());
         Self {
             dirs: trace.initial.dirs.iter().cloned().collect(),

@@ -35,7 +35,7 @@ use crate::program::tape::Tape;
 mod changes;
 mod nodes;
 
-use nodes::{Handle, Node, Nodes, errno, io_errno, kind};
+use nodes::{Handle, Node, Nodes, errno, io_errno};
 
 /// Nobody but the mount changes the directory, so what the kernel knows stays true.
 const TTL: Duration = Duration::from_secs(3600);

@@ -92,7 +92,7 @@ fn recover(
             fault: None,
             output: [Onward::Nowhere, Onward::Nowhere],
             // A leak checker in the command would refuse to be traced.
-            traced: false,
+            by: record::By::Fuse { traced: false },
             env: vec![("CRASHCHECK_DIR".into(), dir.clone().into()), ("CRASHCHECK_ACKS".into(), acks.into())],
             cwd: Some(dir.clone()),
         };

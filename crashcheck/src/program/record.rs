@@ -1,4 +1,5 @@
-//! Records a program: a recording file system over its directory, from its start to its end.
+//! Records a program from its start to its end: by a recording file system over its directory, or by its
+//! calls alone.
 //!
 //! I own the run. (R1) What the directory holds before is read and becomes durable. (R2) At the end the
 //! directory is read again and compared with what the steps make of it: a recording that does not lead
@@ -28,6 +29,7 @@ use crate::core::image::{Content, Image};
 use crate::core::micro::split;
 use crate::core::profile::{Profile, Unit};
 use crate::core::trace::{Ino, Trace};
+use crate::program::calls::{Rings, Traced};
 use crate::program::fuse::{Fault, Recorder};
 use crate::program::recording::{Gap, Origin, Recording};
 use crate::program::tape::{Onward, Pipe, Start, Tape};
@@ -45,16 +47,41 @@ pub struct Options {
     pub limit: u64,
     /// How long the command may run.
     pub patience: Option<Duration>,
-    /// An error to put in the place of a call's result.
+    /// Who sees what it does.
+    pub by: By,
+    /// An error to put in the place of a call's result; for a file system alone.
     pub fault: Option<Fault>,
     /// Where the command's output goes.
     pub output: [Onward; 2],
-    /// Whether the command is traced too, for the syncs that no file system is told of.
-    pub traced: bool,
     /// What is added to its environment.
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory; ours unless given.
     pub cwd: Option<PathBuf>,
+}
+
+/// Who sees what a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A file system over the directory.
+    Fuse {
+        /// Whether the command is traced too, for the syncs that no file system is told of.
+        traced: bool,
+    },
+    /// A tracer, which needs no more than the right to trace a child.
+    Ptrace {
+        /// What becomes of rings.
+        rings: Rings,
+    },
+}
+
+impl By {
+    /// Its name in a recording.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fuse { .. } => "fuse",
+            Self::Ptrace { .. } => "ptrace",
+        }
+    }
 }
 
 /// Why a recording ended.
@@ -81,7 +108,8 @@ pub struct Recorded {
     pub met: u64,
 }
 
-/// Records a command. This process must have entered its namespace ([`sandbox::enter`]).
+/// Records a command. For a file system this process must have entered its namespace
+/// ([`sandbox::enter`]).
 ///
 /// # Errors
 /// If it cannot be recorded here.
@@ -92,28 +120,49 @@ pub fn record(options: &Options, stop: &AtomicBool) -> anyhow::Result<Recorded> 
     if !dir.is_dir() {
         bail!("{} is not a directory", dir.display());
     }
-    // The recorder sets the modes that the kernel tells it; the command keeps its own mask.
-    let mask = rustix::process::umask(Mode::empty()).bits();
     raise_file_limit();
-    let root = open_dir(&dir)?;
     let start = read_start(&dir, options.limit)?;
     let tape = Arc::new(Tape::new(start, options.limit));
     let met = Arc::new(AtomicU64::new(0));
-    let recorder = Recorder::new(root, Arc::clone(&tape), options.fault.clone(), Arc::clone(&met))?;
-    let session = Session::new(recorder, &dir, &config()).map_err(|e| cannot_mount(&dir, &e))?;
-    let session = session.spawn().context("the thread of the recording file system")?;
-    let awake = stay_awake();
-    let ended = run(options, &dir, mask, &tape, stop);
-    // Nothing of the command is left: the mount is not in use.
-    sandbox::unmount(&dir);
-    drop((session, awake));
-    let (end, exit) = ended?;
+    let (end, exit) = match options.by {
+        By::Fuse { traced } => on_file_system(options, traced, &dir, &tape, &met, stop)?,
+        By::Ptrace { rings } => run(options, &tape, stop, None, |prepare| {
+            Traced::start(&options.command, rings, &dir, Arc::clone(&tape), prepare)
+        })?,
+    };
     let mut recording = tape.take();
     recording.origin = origin(options, &dir, exit);
     if end == End::Ended {
         recording.gaps.extend(differences(&recording.trace, &read_tree(&dir, u64::MAX)?.0));
     }
     Ok(Recorded { recording, end, met: met.load(Ordering::Relaxed) })
+}
+
+/// Runs the command on a recording file system.
+fn on_file_system(
+    options: &Options,
+    traced: bool,
+    dir: &Path,
+    tape: &Arc<Tape>,
+    met: &Arc<AtomicU64>,
+    stop: &AtomicBool,
+) -> anyhow::Result<(End, i32)> {
+    // The recorder sets the modes that the kernel tells it; the command keeps its own mask.
+    let mask = rustix::process::umask(Mode::empty()).bits();
+    let recorder = Recorder::new(open_dir(dir)?, Arc::clone(tape), options.fault.clone(), Arc::clone(met))?;
+    let session = Session::new(recorder, dir, &config()).map_err(|e| cannot_mount(dir, &e))?;
+    let session = session.spawn().context("the thread of the recording file system")?;
+    let awake = stay_awake();
+    let desk = (traced && tracer::is_supported()).then(|| Desk::open(dir)).transpose();
+    let ended = desk.map_err(anyhow::Error::from).and_then(|desk| {
+        let at = desk.as_ref().map(Desk::path);
+        let arguments = sandbox::supervised(&options.command, mask, at.as_deref(), dir);
+        run(options, tape, stop, desk.as_ref(), |prepare| sandbox::Ward::start(arguments, prepare, |_| ()))
+    });
+    // Nothing of the command is left: the mount is not in use.
+    sandbox::unmount(dir);
+    drop((session, awake));
+    ended
 }
 
 /// Keeps idle processors polling while the file is open: each call of the command wakes a thread here and is
@@ -142,9 +191,10 @@ fn config() -> Config {
 fn cannot_mount(dir: &Path, e: &io::Error) -> anyhow::Error {
     let fuse = Path::new("/dev/fuse");
     let why = if fuse.exists() {
-        "may this user open /dev/fuse and mount? Run it as root"
+        "may this user open /dev/fuse and mount? Run it as root, or record with --by ptrace"
     } else {
-        "there is no /dev/fuse here: load the kernel's module `fuse`, or give the device to the container"
+        "there is no /dev/fuse here: load the kernel's module `fuse`, give the device to the container, or \
+         record with --by ptrace"
     };
     anyhow::anyhow!("cannot mount a recording file system over {}: {e}; {why}", dir.display())
 }
@@ -163,13 +213,44 @@ fn open_dir(dir: &Path) -> anyhow::Result<OwnedFd> {
     rustix::fs::open(dir, flags, Mode::empty()).with_context(|| dir.display().to_string())
 }
 
+/// A command that runs.
+trait Running {
+    /// Its exit code, if it ended within a time.
+    fn wait(&self, limit: Duration) -> anyhow::Result<Option<i32>>;
+    /// Ends it and all that it started.
+    fn kill(&self);
+}
+
+impl Running for sandbox::Ward {
+    fn wait(&self, limit: Duration) -> anyhow::Result<Option<i32>> {
+        Ok(sandbox::Ward::wait(self, limit).context("waiting for the command")?.map(sandbox::code))
+    }
+
+    fn kill(&self) {
+        sandbox::Ward::kill(self);
+    }
+}
+
+impl Running for Traced {
+    fn wait(&self, limit: Duration) -> anyhow::Result<Option<i32>> {
+        Traced::wait(self, limit)
+    }
+
+    fn kill(&self) {
+        Traced::kill(self);
+    }
+}
+
+/// Sets a command's streams.
+type Prepare = Box<dyn FnOnce(&mut std::process::Command) + Send>;
+
 /// Runs the command to its end, or to ours.
-fn run(
+fn run<R: Running>(
     options: &Options,
-    dir: &Path,
-    mask: u32,
     tape: &Arc<Tape>,
     stop: &AtomicBool,
+    desk: Option<&Desk>,
+    start: impl FnOnce(Prepare) -> anyhow::Result<R>,
 ) -> anyhow::Result<(End, i32)> {
     let (out_reader, out_writer) = io::pipe()?;
     let (err_reader, err_writer) = io::pipe()?;
@@ -177,28 +258,29 @@ fn run(
     tape.listen(Pipe::new(out_reader, options.output[0])?);
     tape.listen(Pipe::new(err_reader, options.output[1])?);
     let (env, cwd) = (options.env.clone(), options.cwd.clone());
-    let prepare = |command: &mut std::process::Command| {
+    let prepare = Box::new(|command: &mut std::process::Command| {
         command.stdout(Stdio::from(out_writer)).stderr(Stdio::from(err_writer)).envs(env);
         if let Some(cwd) = cwd {
             command.current_dir(cwd);
         }
-    };
-    let desk = (options.traced && tracer::is_supported()).then(|| Desk::open(dir)).transpose()?;
-    let at = desk.as_ref().map(Desk::path);
-    let arguments = sandbox::supervised(&options.command, mask, at.as_deref(), dir);
-    let ward = sandbox::Ward::start(arguments, prepare, |_| ())?;
+    });
+    let running = start(prepare)?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| pump(tape, &watched, &done));
-        desk.as_ref().map(|desk| scope.spawn(|| desk.serve(tape)));
-        let ended = wait(options, tape, &ward, stop);
+        desk.map(|desk| scope.spawn(|| desk.serve(tape)));
+        let ended = wait(options, tape, &running, stop);
         if !matches!(ended, Ok((End::Ended, _))) {
-            ward.kill();
-            // What is left of it is gone when its first process is.
-            let _ = ward.wait(Duration::from_secs(10));
+            // It may start more while it is being ended.
+            for _ in 0..100 {
+                running.kill();
+                if !matches!(running.wait(Duration::from_millis(100)), Ok(None)) {
+                    break;
+                }
+            }
         }
         done.store(true, Ordering::Relaxed);
-        desk.as_ref().inspect(|desk| desk.close());
+        desk.inspect(|desk| desk.close());
         ended
     })
 }
@@ -223,14 +305,14 @@ fn pump(tape: &Tape, streams: &[io::PipeReader; 2], done: &AtomicBool) {
 fn wait(
     options: &Options,
     tape: &Tape,
-    ward: &sandbox::Ward,
+    running: &impl Running,
     stop: &AtomicBool,
 ) -> anyhow::Result<(End, i32)> {
     let started = Instant::now();
     loop {
-        if let Some(status) = ward.wait(Duration::from_millis(20)).context("waiting for the command")? {
+        if let Some(code) = running.wait(Duration::from_millis(20))? {
             let end = if tape.lock().is_full() { End::Full } else { End::Ended };
-            return Ok((end, sandbox::code(status)));
+            return Ok((end, code));
         }
         if stop.load(Ordering::Relaxed) {
             return Ok((End::Interrupted, 0));
@@ -248,7 +330,7 @@ fn origin(options: &Options, dir: &Path, exit: i32) -> Origin {
     let uname = rustix::system::uname();
     let kind = rustix::fs::statfs(dir).map(|stat| format!("{:#x}", stat.f_type)).unwrap_or_default();
     Origin {
-        recorder: "fuse".to_owned(),
+        recorder: options.by.name().to_owned(),
         dir: names::text(dir.as_os_str()),
         given: names::text(options.dir.as_os_str()),
         command: options.command.iter().map(|word| names::text(word)).collect(),

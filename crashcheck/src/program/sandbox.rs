@@ -24,7 +24,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::program::tracer::{self, desk::Line};
+use crate::program::tracer::{desk::Line, syncs};
 
 /// What asks this program to be a supervisor.
 pub const SUPERVISE: &str = "__supervise";
@@ -169,7 +169,7 @@ pub fn supervise(arguments: &[OsString]) -> anyhow::Result<i32> {
     umask(Mode::from_bits_truncate(mask));
     let (desk, command) = command.split_first().context("no desk")?;
     if let Some((dir, command)) = command.split_first().filter(|_| !desk.is_empty()) {
-        return tracer::supervise(command, Line::call(Path::new(desk))?, Path::new(dir));
+        return syncs::supervise(command, Line::call(Path::new(desk))?, Path::new(dir));
     }
     let (program, arguments) = command.get(1..).and_then(<[_]>::split_first).context("no command")?;
     let child = match Command::new(program).args(arguments).spawn() {

@@ -2,7 +2,8 @@
 //!
 //! I own the walk and the names of its ends. (A1) The thread waits in its call: the kernel tells its stack
 //! pointer and program counter (`/proc/TID/syscall`), its stack is read as it is, and walked by the call
-//! frame information of the files that are mapped, or by frame pointers where a file has none. (A2) A
+//! frame information of the files that are mapped, or by frame pointers where a file has none (on x86_64;
+//! elsewhere a site is the place of the call alone). (A2) A
 //! frame is a place in a file, so that equal calls of two runs have equal sites. (A3) A walk that cannot go
 //! on ends there; who may not be looked at has no site. Nothing fails for want of one.
 
@@ -78,8 +79,6 @@ pub struct Registers {
     pub pc: u64,
     /// The stack pointer.
     pub sp: u64,
-    /// The frame pointer, where it is known.
-    pub fp: Option<u64>,
 }
 
 impl Default for Sites {
@@ -142,11 +141,13 @@ impl Sites {
             (thread.memory, thread.process) = (memory, Process::new(tid, &maps, &mut self.modules));
             read = thread.read(registers.sp, &mut self.stack);
         }
-        let walked = thread.process.walk(registers, &self.stack[..read]);
+        let walked = thread.process.walk(registers, &self.stack[..read], &thread.memory);
         let next = u32::try_from(self.met.len()).expect("fewer sites than 2^32");
         let site = *self.met.entry(walked.frames).or_insert(next);
-        let len = walked.returns.last().map_or(8, |(at, _)| at + 8);
-        thread.last = walked.is_whole.then_some(Walked { registers, len, returns: walked.returns, site });
+        let place = |(at, address): (u64, u64)| Some((usize::try_from(at - registers.sp).ok()?, address));
+        let returns: Vec<_> = walked.returns.into_iter().map_while(place).collect();
+        let len = returns.iter().map(|(at, _)| at + 8).max().unwrap_or(8);
+        thread.last = Some(Walked { registers, len, returns, site });
         site
     }
 }
@@ -161,5 +162,5 @@ fn registers(syscall: &File) -> Option<Registers> {
         u64::from_str_radix(digits, 16).ok()
     });
     let (pc, sp) = (words.next()??, words.next()??);
-    Some(Registers { pc, sp, fp: None })
+    Some(Registers { pc, sp })
 }

@@ -18,10 +18,23 @@ use crate::program::recording::{Frame, Module, Recording};
 
 /// What begins the name of a file that is the system's own.
 const SYSTEM_FILES: [&str; 6] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread", "libuv.so"];
+/// What is in the path of a source that is a language's own, or only makes its calls.
+const LANGUAGE_SOURCES: [&str; 3] = ["/rustc/", "/rustix-", "/library/std/src/"];
 /// What begins the name of a function that is a language's own.
 const LANGUAGE: [&str; 13] = [
-    "std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "<&", "__libc_", "syscall.", "internal/",
-    "os.", "runtime.", "rustix::",
+    "std::",
+    "core::",
+    "alloc::",
+    "<std::",
+    "<core::",
+    "<alloc::",
+    "<&",
+    "__libc_",
+    "syscall.",
+    "internal/",
+    "os.",
+    "runtime.",
+    "rustix::",
 ];
 
 /// The names of a recording's call sites.
@@ -77,44 +90,54 @@ impl<'r> Symbols<'r> {
         let Some(module) = self.recording.modules.get(frame.module as usize) else {
             return vec![Place { text: format!("{:#x}", frame.at), is_own: false }];
         };
-        let file = Path::new(&module.path).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let is_system = SYSTEM_FILES.iter().any(|system| file.starts_with(system));
-        let place = |function: Option<&str>, line: Option<String>| {
-            let is_own = !is_system && function.is_none_or(|name| !LANGUAGE.iter().any(|own| name.starts_with(own)));
-            let at = line.unwrap_or_else(|| format!("{file}+{:#x}", frame.at));
-            Place { text: function.map_or_else(|| at.clone(), |name| format!("{name} ({at})")), is_own }
-        };
-        let loader = self.files[frame.module as usize].as_ref();
-        let mut places = loader.map_or_else(Vec::new, |loader| inlined(loader, frame.at, &place));
-        if places.is_empty() {
-            let symbol = loader.and_then(|loader| loader.find_symbol(frame.at)).map(demangled);
-            places.push(place(symbol.as_deref(), None));
+        let file = Path::new(&module.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let namer = Namer { file, at: frame.at };
+        match &self.files[frame.module as usize] {
+            Some(loader) => namer.places(loader),
+            None => vec![namer.place(None, "", None)],
         }
-        places
     }
 }
 
-/// The functions at an address, by a file's debug information.
-fn inlined(
-    loader: &Loader,
+/// Names an address in a file.
+struct Namer {
+    file: String,
     at: u64,
-    place: &dyn Fn(Option<&str>, Option<String>) -> Place,
-) -> Vec<Place> {
-    let Ok(mut frames) = loader.find_frames(at) else { return Vec::new() };
-    let mut places = Vec::new();
-    while let Ok(Some(frame)) = frames.next() {
-        let line = frame.location.and_then(|location| {
-            let file = Path::new(location.file?).file_name()?.to_string_lossy().into_owned();
-            Some(location.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
-        });
-        let name = frame.function.and_then(|name| name.demangle().ok().map(|name| short(&name)));
-        // Without either, the table of symbols knows more.
-        if name.is_some() || line.is_some() {
-            let name = name.or_else(|| loader.find_symbol(at).map(demangled));
-            places.push(place(name.as_deref(), line));
-        }
+}
+
+impl Namer {
+    fn place(&self, function: Option<&str>, source: &str, line: Option<String>) -> Place {
+        let is_system = SYSTEM_FILES.iter().any(|system| self.file.starts_with(system));
+        let is_language = function.is_some_and(|name| LANGUAGE.iter().any(|own| name.starts_with(own)))
+            || LANGUAGE_SOURCES.iter().any(|own| source.contains(own));
+        let at = line.unwrap_or_else(|| format!("{}+{:#x}", self.file, self.at));
+        let text = function.map_or_else(|| at.clone(), |name| format!("{name} ({at})"));
+        Place { text, is_own: !is_system && !is_language }
     }
-    places
+
+    /// The functions there, by the file's debug information or its table of symbols.
+    fn places(&self, loader: &Loader) -> Vec<Place> {
+        let symbol = || loader.find_symbol(self.at).map(demangled);
+        let mut places = Vec::new();
+        let mut frames = loader.find_frames(self.at).ok();
+        while let Some(frame) = frames.as_mut().and_then(|frames| frames.next().ok().flatten()) {
+            let location = frame.location.as_ref();
+            let source = location.and_then(|location| location.file).unwrap_or_default();
+            let line = Path::new(source).file_name().map(|file| {
+                let line = location.and_then(|location| location.line);
+                format!("{}{}", file.to_string_lossy(), line.map_or(String::new(), |line| format!(":{line}")))
+            });
+            let name = frame.function.and_then(|name| name.demangle().ok().map(|name| short(&name)));
+            // Without either, the table of symbols knows more.
+            if name.is_some() || line.is_some() {
+                places.push(self.place(name.or_else(symbol).as_deref(), source, line));
+            }
+        }
+        if places.is_empty() {
+            places.push(self.place(symbol().as_deref(), "", None));
+        }
+        places
+    }
 }
 
 /// A symbol's name as it is in the source.
@@ -125,7 +148,9 @@ fn demangled(symbol: &str) -> String {
 /// A name without the hash that a compiler ends it with, and without a symbol's version.
 fn short(name: &str) -> String {
     let name = name.split_once("@@").map_or(name, |(name, _)| name);
-    let hash = name.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+    let hash = name
+        .rsplit_once("::h")
+        .filter(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
     hash.map_or(name, |(name, _)| name).to_owned()
 }
 

@@ -20,6 +20,7 @@ use crate::core::trace::{Ino, Op, Step};
 use crate::program::recording::{Gap, Meta, Note, Recording, Task};
 use crate::program::sites::Sites;
 
+pub mod tree;
 mod whole;
 mod written;
 

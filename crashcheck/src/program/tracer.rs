@@ -1,18 +1,17 @@
-//! Sees the calls that no file system is told of: `sync` and `syncfs`.
+//! Stops a program at the calls that matter, and nowhere else.
 //!
-//! I own the traced program, as its supervisor in its process namespace. A seccomp filter stops it at those
-//! calls and nowhere else; the recorder is told when one begins and when it returned, and the program goes
-//! on when it has noted that (see [`desk`]). (T1) Forks, threads and new programs are followed. (T2)
-//! `sync_file_range` promises nothing that outlives a crash, so it is no sync and is not looked at. (T3)
-//! Where tracing is not permitted the program runs without, and the recorder is told that it does. What
-//! being traced costs a program: it cannot trace another, set-user-id programs gain nothing, job control
-//! does not stop it, and a real-time signal cannot be passed on, which the recorder is told. Programs of
-//! another word size than ours are let through unseen.
+//! I own the traced program and its stops: a seccomp filter stops a thread at those calls, whoever watches
+//! ([`Watch`]) is told when one begins and when it returned, and the thread goes on when that is noted. The
+//! calls that no file system is told of are [`syncs`]' (`sync` and `syncfs`, beside a recording file
+//! system); all that change a directory are [`calls`](super::calls)'. (T1) Forks, threads and new programs
+//! are followed. (T2) `sync_file_range` promises nothing that outlives a crash, so it is no sync and is not
+//! looked at. (T3) Where tracing is not permitted the program runs without, and the watcher is told that it
+//! does. What being traced costs a program: it cannot trace another, set-user-id programs gain nothing, job
+//! control does not stop it, and a real-time signal cannot be passed on, which the watcher is told.
+//! Programs of another word size than ours are let through unseen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -24,11 +23,12 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::Pid;
 use rustix::process::{WaitOptions, WaitStatus};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
 
-use self::desk::Line;
+use crate::program::calls;
 
 pub mod desk;
+pub mod syncs;
 
 /// What asks this program to become a traced one.
 pub const TRACED: &str = "__traced";
@@ -39,12 +39,53 @@ pub fn is_supported() -> bool {
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
 }
 
-/// Stops at the calls, and lets everything else through.
-fn filter() -> anyhow::Result<BpfProgram> {
-    let calls = BTreeMap::from([(libc::SYS_sync, Vec::new()), (libc::SYS_syncfs, Vec::new())]);
+/// Which calls a program is stopped at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// Those that sync everything.
+    Syncs,
+    /// All that change a directory; rings are refused, as by a kernel that has none.
+    Calls,
+    /// The same, and those that set up a ring.
+    CallsAndRings,
+}
+
+impl Stops {
+    const ALL: [Self; 3] = [Self::Syncs, Self::Calls, Self::CallsAndRings];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Syncs => "syncs",
+            Self::Calls => "calls",
+            Self::CallsAndRings => "calls-and-rings",
+        }
+    }
+
+    fn parse(word: &OsStr) -> Option<Self> {
+        Self::ALL.into_iter().find(|stops| word == stops.word())
+    }
+
+    /// One filter for each thing that is done with a call.
+    fn filters(self) -> anyhow::Result<Vec<BpfProgram>> {
+        let syncs = [libc::SYS_sync, libc::SYS_syncfs];
+        let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let trace = SeccompAction::Trace(0);
+        match self {
+            Self::Syncs => Ok(vec![filter(&syncs, trace)?]),
+            Self::Calls => Ok(vec![filter(calls::RINGS, refused)?, filter(calls::SEEN, trace)?]),
+            Self::CallsAndRings => {
+                let all: Vec<i64> = calls::RINGS.iter().chain(calls::SEEN).copied().collect();
+                Ok(vec![filter(&all, trace)?])
+            }
+        }
+    }
+}
+
+/// Does something with some calls, and lets everything else through.
+fn filter(calls: &[i64], action: SeccompAction) -> anyhow::Result<BpfProgram> {
+    let calls: BTreeMap<i64, Vec<SeccompRule>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter = SeccompFilter::new(calls, SeccompAction::Allow, SeccompAction::Trace(0), arch)?;
-    let mut program = BpfProgram::try_from(filter)?;
+    let mut program = BpfProgram::try_from(SeccompFilter::new(calls, SeccompAction::Allow, action, arch)?)?;
     // The library kills programs of another word size; ours are to run as they did.
     let kill = u32::from(SeccompAction::KillProcess);
     for instruction in program.iter_mut().filter(|instruction| instruction.k == kill) {
@@ -53,76 +94,125 @@ fn filter() -> anyhow::Result<BpfProgram> {
     Ok(program)
 }
 
+/// The arguments with which this program becomes a command that is traced.
+pub fn arguments(stops: Stops, command: &[OsString]) -> Vec<OsString> {
+    let head = [TRACED, stops.word()].map(OsString::from);
+    head.into_iter().chain(command.iter().cloned()).collect()
+}
+
 /// Becomes a command that its parent traces.
 ///
 /// # Errors
 /// If it cannot be run.
-pub fn traced(command: &[OsString]) -> anyhow::Result<i32> {
+pub fn traced(arguments: &[OsString]) -> anyhow::Result<i32> {
+    let (stops, command) = arguments.split_first().context("no stops")?;
+    let stops = Stops::parse(stops).context("no such stops")?;
     let (program, arguments) = command.split_first().context("no command")?;
     if ptrace::traceme().is_ok() {
         // The tracer sets its options while this is stopped: without them a filtered call would fail.
         raise(Signal::SIGSTOP)?;
-        seccompiler::apply_filter(&filter()?).context("a seccomp filter")?;
+        for filter in stops.filters()? {
+            seccompiler::apply_filter(&filter).context("a seccomp filter")?;
+        }
     }
     let e = Command::new(program).args(arguments).exec();
     bail!("{}: {e}", Path::new(program).display())
 }
 
-/// Runs a command traced, and gives its exit code; `line` leads to the recorder of `dir`.
-///
-/// # Errors
-/// If it cannot be run.
-pub fn supervise(command: &[OsString], line: Line, dir: &Path) -> anyhow::Result<i32> {
-    let device = fs::metadata(dir).with_context(|| dir.display().to_string())?.dev();
-    let child = Command::new("/proc/self/exe").arg(TRACED).args(command).spawn().context("starting")?;
-    let child = Pid::from_raw(child.id().cast_signed());
-    let mut tracer = Tracer { line, child, device, known: HashSet::new(), inside: HashMap::new() };
-    tracer.run()
+/// What becomes of a thread that is about to make a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// It goes on, and is not looked at when the call returns.
+    On,
+    /// It goes on, and stops again when the call returns.
+    ToReturn,
+    /// It waits until it is [`next`](Watch::next).
+    Wait,
 }
 
-/// A call that has not returned.
-#[derive(Clone, Copy, Debug)]
-struct Inside {
-    call: &'static str,
-    /// How many steps there were when it began.
-    entered: usize,
+/// Watches a traced program.
+pub trait Watch {
+    /// A thread is traced from now on.
+    fn met(&mut self, pid: Pid);
+    /// A thread is about to make a call.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    fn begins(&mut self, pid: Pid) -> anyhow::Result<Go>;
+    /// A call returned.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    fn returned(&mut self, pid: Pid, result: i64) -> anyhow::Result<()>;
+    /// A thread ended, perhaps in a call.
+    fn ended(&mut self, pid: Pid);
+    /// A thread that waited and may begin its call now.
+    fn next(&mut self) -> Option<Pid>;
+    /// A signal was not passed on.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    fn lost(&mut self, signal: i32) -> anyhow::Result<()>;
 }
 
+/// A traced program and who watches it.
 #[derive(Debug)]
-struct Tracer {
-    line: Line,
+pub struct Tracer<W> {
     child: Pid,
-    /// The recorded directory's.
-    device: u64,
     known: HashSet<Pid>,
-    inside: HashMap<Pid, Inside>,
+    watch: W,
 }
 
-impl Tracer {
-    fn run(&mut self) -> anyhow::Result<i32> {
-        let all = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+impl<W: Watch> Tracer<W> {
+    /// A program that is about to say that it may be traced; this thread must have started it.
+    pub fn new(child: Pid, watch: W) -> Self {
+        Self { child, known: HashSet::new(), watch }
+    }
+
+    /// Whoever watches.
+    pub fn watch(&mut self) -> &mut W {
+        &mut self.watch
+    }
+
+    /// The threads that were met and have not ended.
+    pub fn threads(&self) -> &HashSet<Pid> {
+        &self.known
+    }
+
+    /// Attends to the program until it ends, and gives its exit code; what it has started may go on.
+    ///
+    /// # Errors
+    /// If it cannot be waited for or watched.
+    pub fn run(&mut self) -> anyhow::Result<i32> {
         loop {
-            let Some((pid, status)) = rustix::process::wait(all).context("waiting")? else { continue };
-            let pid = Pid::from_raw(pid.as_raw_pid());
-            if status.stopped() {
-                // A thread that was killed while it was stopped is gone already; its end is yet to come.
-                match self.stopped(pid, status) {
-                    Ok(()) => {}
-                    Err(e) if e.downcast_ref::<Errno>() == Some(&Errno::ESRCH) => {}
-                    Err(e) => return Err(e),
-                }
-                continue;
-            }
-            self.known.remove(&pid);
-            self.inside.remove(&pid);
-            if pid == self.child {
+            if let Some((pid, status)) = self.step()?
+                && pid == self.child
+            {
                 let signal = status.terminating_signal().map_or(0, |signal| 128 + signal);
-                if !self.line.met() {
-                    self.line.say_untraced()?;
-                }
                 return Ok(status.exit_status().unwrap_or(signal));
             }
         }
+    }
+
+    /// Attends to one stop or end; gives it, if it was an end.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn step(&mut self) -> anyhow::Result<Option<(Pid, WaitStatus)>> {
+        let all = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+        let Some((pid, status)) = rustix::process::wait(all).context("waiting")? else { return Ok(None) };
+        let pid = Pid::from_raw(pid.as_raw_pid());
+        let ended = !status.stopped();
+        if ended {
+            self.known.remove(&pid);
+            self.watch.ended(pid);
+        } else {
+            unless_gone(self.stopped(pid, status))?;
+        }
+        while let Some(waiting) = self.watch.next() {
+            unless_gone(self.begins(waiting))?;
+        }
+        Ok(ended.then_some((pid, status)))
     }
 
     fn stopped(&mut self, pid: Pid, status: WaitStatus) -> anyhow::Result<()> {
@@ -135,7 +225,8 @@ impl Tracer {
             return Ok(ptrace::cont(pid, None)?);
         }
         if signal == libc::SIGTRAP | 0x80 {
-            return self.returned(pid);
+            self.watch.returned(pid, result(pid)?)?;
+            return Ok(ptrace::cont(pid, None)?);
         }
         if self.known.insert(pid) && signal == libc::SIGSTOP {
             return self.begin_tracing(pid);
@@ -145,7 +236,7 @@ impl Tracer {
             (Err(Errno::EINVAL), _) => Ok(ptrace::cont(pid, None)?),
             (_, Ok(signal)) => Ok(ptrace::cont(pid, signal)?),
             (_, Err(_)) => {
-                self.line.say_signal(signal)?;
+                self.watch.lost(signal)?;
                 Ok(ptrace::cont(pid, None)?)
             }
         }
@@ -160,37 +251,26 @@ impl Tracer {
             let stops =
                 Options::PTRACE_O_TRACESECCOMP | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
             ptrace::setoptions(pid, follow | stops)?;
-            self.line.meet();
         }
+        self.watch.met(pid);
         Ok(ptrace::cont(pid, None)?)
     }
 
     /// A thread is about to make one of the calls.
     fn begins(&mut self, pid: Pid) -> anyhow::Result<()> {
-        let Some(call) = self.call(pid) else { return Ok(ptrace::cont(pid, None)?) };
-        let entered = self.line.begins()?;
-        self.inside.insert(pid, Inside { call, entered });
-        Ok(ptrace::syscall(pid, None)?)
-    }
-
-    fn returned(&mut self, pid: Pid) -> anyhow::Result<()> {
-        if let Some(Inside { call, entered }) = self.inside.remove(&pid) {
-            self.line.returned(pid.as_raw(), call, entered, result(pid)? < 0)?;
+        match self.watch.begins(pid)? {
+            Go::On => Ok(ptrace::cont(pid, None)?),
+            Go::ToReturn => Ok(ptrace::syscall(pid, None)?),
+            Go::Wait => Ok(()),
         }
-        Ok(ptrace::cont(pid, None)?)
     }
+}
 
-    /// Which call it is, if it is about the recorded directory.
-    fn call(&self, pid: Pid) -> Option<&'static str> {
-        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-        let mut words = text.split(' ');
-        let number: i64 = words.next()?.parse().ok()?;
-        if number == libc::SYS_sync {
-            return Some("sync");
-        }
-        let fd = u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
-        let meta = fs::metadata(format!("/proc/{pid}/fd/{}", fd & 0xffff_ffff)).ok()?;
-        (number == libc::SYS_syncfs && meta.dev() == self.device).then_some("syncfs")
+/// A thread that was killed while it was stopped is gone already; its end is yet to come.
+fn unless_gone(done: anyhow::Result<()>) -> anyhow::Result<()> {
+    match done {
+        Err(e) if e.downcast_ref::<Errno>() == Some(&Errno::ESRCH) => Ok(()),
+        done => done,
     }
 }
 

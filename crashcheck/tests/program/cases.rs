@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::alone;
 use super::pages;
 use super::promises;
 use super::tool::{Bench, signal, traces_of, until};
@@ -45,6 +46,15 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("what_is_known_is_no_finding_and_what_is_new_is", promises::ratchet),
     ("random_states_end_when_nothing_new_comes", promises::exhausted),
     ("a_search_goes_on_where_it_ended", promises::resumed),
+    ("calls_alone_tell_the_same_steps_as_a_file_system", alone::same_steps),
+    ("calls_alone_tell_what_threads_do_side_by_side", alone::threads),
+    ("stores_are_found_by_comparison", alone::stores),
+    ("a_ring_is_refused_or_nothing_is_measured", alone::rings),
+    ("a_write_to_a_closed_descriptor_is_an_acknowledgement", alone::closed_descriptors),
+    ("files_come_from_outside_and_leave", alone::foreign_files),
+    ("anybody_may_record_by_calls_alone", alone::as_anybody),
+    ("calls_alone_leave_nothing_behind", alone::ends),
+    ("a_finding_names_the_place_in_the_program", alone::call_sites),
     ("an_interrupt_leaves_nothing_behind", interrupts),
     ("a_kill_leaves_nothing_behind", kills),
 ];
@@ -294,8 +304,9 @@ fn refusals() {
         bytes[at] ^= 1 << (at % 8);
         refuse(&bytes[..if at % 2 == 0 { bytes.len() } else { at }], "damaged");
     }
-    let newer = [&whole[..8], &2u32.to_le_bytes(), &whole[12..]].concat();
-    refuse(&newer, "use a newer one");
+    let of_version = |version: u32| [&whole[..8], &version.to_le_bytes(), &whole[12..]].concat();
+    refuse(&of_version(3), "use a newer one");
+    refuse(&of_version(1), "does not read any more");
     refuse(b"#!/bin/sh\n", "is not a crashcheck recording");
 }
 

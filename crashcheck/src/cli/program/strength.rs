@@ -15,6 +15,7 @@ use crate::cli::{Exit, bar, print, print_json};
 use crate::core::profile::Profile;
 use crate::program::faults::{self, Run};
 use crate::program::mutate::{self, Dropped};
+use crate::program::record::By;
 use crate::program::recording::{Origin, Recording};
 use crate::program::report::Verdict;
 use crate::program::search::Reach;
@@ -164,7 +165,7 @@ fn fault_options(args: &FaultArgs) -> anyhow::Result<faults::Options> {
             patience: Some(std::time::Duration::from_secs(args.time_limit)),
             fault: None,
             output: [Onward::Nowhere, Onward::Nowhere],
-            traced: true,
+            by: By::Fuse { traced: true },
             env: Vec::new(),
             cwd: None,
         },

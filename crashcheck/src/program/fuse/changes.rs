@@ -5,9 +5,9 @@
 
 use super::{
     AtFlags, Done, Errno, FallocateFlags, FileAttr, FileExt, FileHandle, FileType, Gid, Handle, INodeNo,
-    Mode, Node, OFlags, Op, OsStr, Path, Recorder, RenameFlags, Request, Uid, errno, io, io_errno,
-    kind, names,
+    Mode, Node, OFlags, OsStr, Path, Recorder, RenameFlags, Request, Uid, errno, io, io_errno, names,
 };
+use crate::program::tape::tree::At;
 use std::ops::Range;
 
 impl Recorder {
@@ -53,9 +53,7 @@ impl Recorder {
         let who = reel.who("truncate", req.pid());
         self.fail("truncate")?;
         node.open(1).and_then(|file| file.set_len(len)).map_err(|e| io_errno(&e))?;
-        if let Some(ino) = reel.ino(node.host) {
-            reel.note(who, Op::SetLen { ino, len });
-        }
+        reel.cut(who, node.host, len);
         Ok(())
     }
 
@@ -74,15 +72,8 @@ impl Recorder {
         self.fail("fallocate")?;
         let before = node.stat()?.st_size.cast_unsigned();
         rustix::fs::fallocate(file, mode, range.start, range.end - range.start).map_err(errno)?;
-        let Some(ino) = reel.ino(node.host) else { return Ok(()) };
-        if mode.intersects(FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE) {
-            let len = range.end.min(before).saturating_sub(range.start);
-            reel.note(who, Op::Zero { ino, offset: range.start, len });
-        }
         let after = node.stat()?.st_size.cast_unsigned();
-        if after != before {
-            reel.note(who, Op::SetLen { ino, len: after });
-        }
+        reel.allocated(who, node.host, range, mode, [before, after]);
         Ok(())
     }
 
@@ -133,10 +124,7 @@ impl Recorder {
         let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         drop(rustix::fs::openat(&parent.fd, name, how, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?);
         let (node, attr) = self.made(req, &parent, name)?;
-        if let Some(path) = reel.path(parent.host, &names::text(name)) {
-            let ino = reel.new_ino(node.host, mode);
-            reel.note(who, Op::Create { path, ino });
-        }
+        reel.made_file(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         let file = node.open(flags).map_err(|e| io_errno(&e))?;
         Ok((attr, self.nodes.add_handle(Handle::File(file))))
     }
@@ -157,11 +145,8 @@ impl Recorder {
         let bits = Mode::from_raw_mode(mode & 0o7777);
         rustix::fs::mknodat(&parent.fd, name, kind, bits, u64::from(rdev)).map_err(errno)?;
         let (node, attr) = self.made(req, &parent, name)?;
-        if node.kind == FileType::RegularFile
-            && let Some(path) = reel.path(parent.host, &names::text(name))
-        {
-            let ino = reel.new_ino(node.host, mode);
-            reel.note(who, Op::Create { path, ino });
+        if node.kind == FileType::RegularFile {
+            reel.made_file(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         }
         Ok(attr)
     }
@@ -173,11 +158,7 @@ impl Recorder {
         self.fail("mkdir")?;
         rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?;
         let (node, attr) = self.made(req, &parent, name)?;
-        let name = names::text(name);
-        if let Some(path) = reel.path(parent.host, &name) {
-            reel.place_dir(node.host, parent.host, &name);
-            reel.note(who, Op::CreateDir { path });
-        }
+        reel.made_dir(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         Ok(attr)
     }
 
@@ -194,9 +175,8 @@ impl Recorder {
         self.fail("symlink")?;
         rustix::fs::symlinkat(target, &parent.fd, name).map_err(errno)?;
         let (_, attr) = self.made(req, &parent, name)?;
-        if let Some(path) = reel.path(parent.host, &names::text(name)) {
-            reel.note(who, Op::Symlink { path, target: names::text(target.as_os_str()) });
-        }
+        let at = At { dir: parent.host, name: &names::text(name) };
+        reel.made_symlink(who, at, names::text(target.as_os_str()));
         Ok(attr)
     }
 
@@ -213,17 +193,14 @@ impl Recorder {
         self.fail("link")?;
         rustix::fs::linkat(&node.fd, "", &parent.fd, name, AtFlags::EMPTY_PATH).map_err(errno)?;
         let (_, attr) = self.nodes.find(&parent, name)?;
-        let path = reel.path(parent.host, &names::text(name));
-        let op = match (path, node.kind) {
-            (Some(path), FileType::RegularFile) => reel.ino(node.host).map(|ino| Op::Link { path, ino }),
-            (Some(path), FileType::Symlink) => {
-                let target = rustix::fs::readlinkat(&node.fd, "", Vec::new()).map_err(errno)?;
-                let target = std::os::unix::ffi::OsStrExt::from_bytes(target.as_bytes());
-                Some(Op::Symlink { path, target: names::text(target) })
-            }
-            _ => None,
-        };
-        op.into_iter().for_each(|op| reel.note(who, op));
+        let at = At { dir: parent.host, name: &names::text(name) };
+        if node.kind == FileType::Symlink {
+            let target = rustix::fs::readlinkat(&node.fd, "", Vec::new()).map_err(errno)?;
+            let target = std::os::unix::ffi::OsStrExt::from_bytes(target.as_bytes());
+            reel.made_symlink(who, at, names::text(target));
+        } else {
+            reel.linked(who, at, &node.stat()?);
+        }
         Ok(attr)
     }
 
@@ -236,15 +213,7 @@ impl Recorder {
         let stat = rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
         let flags = if dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         rustix::fs::unlinkat(&parent.fd, name, flags).map_err(errno)?;
-        let Some(path) = reel.path(parent.host, &names::text(name)) else { return Ok(()) };
-        match kind(&stat) {
-            FileType::Directory => {
-                reel.note(who, Op::RemoveDir { path });
-                reel.drop_dir(stat.st_ino);
-            }
-            FileType::RegularFile | FileType::Symlink => reel.note(who, Op::Remove { path }),
-            _ => {}
-        }
+        reel.removed(who, At { dir: parent.host, name: &names::text(name) }, &stat);
         Ok(())
     }
 
@@ -266,28 +235,11 @@ impl Recorder {
         }
         let how = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         rustix::fs::renameat_with(&old.fd, from.1, &new.fd, to.1, how).map_err(errno)?;
-        let (from_name, to_name) = (names::text(from.1), names::text(to.1));
-        let paths = (reel.path(old.host, &from_name), reel.path(new.host, &to_name));
-        let ((Some(from), Some(to)), Some(source)) = (paths, source) else { return Ok(()) };
-        let is_dir = |stat: &rustix::fs::Stat| kind(stat) == FileType::Directory;
-        let is_told = |stat: &rustix::fs::Stat| {
-            matches!(kind(stat), FileType::Directory | FileType::RegularFile | FileType::Symlink)
-        };
-        if flags.contains(RenameFlags::RENAME_EXCHANGE) {
-            reel.note(who, Op::Exchange { one: from, other: to });
-            let target = target.filter(is_dir);
-            target.iter().for_each(|stat| reel.place_dir(stat.st_ino, old.host, &from_name));
-        } else if target.is_some_and(|stat| stat.st_ino == source.st_ino) {
-            // Two names of one file: nothing happens.
-            return Ok(());
-        } else if is_told(&source) {
-            reel.note(who, Op::Rename { from, to });
-        } else if target.as_ref().is_some_and(is_told) {
-            reel.note(who, Op::Remove { path: to });
-        }
-        if is_dir(&source) {
-            reel.place_dir(source.st_ino, new.host, &to_name);
-        }
+        let Some(source) = source else { return Ok(()) };
+        let (from, to) = (names::text(from.1), names::text(to.1));
+        let names = [At { dir: old.host, name: &from }, At { dir: new.host, name: &to }];
+        let exchanged = flags.contains(RenameFlags::RENAME_EXCHANGE);
+        reel.renamed(who, names, &source, target.as_ref(), exchanged);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use gimli::{BaseAddresses, EhFrame, EhFrameHdr, NativeEndian, UnwindSection};
 use object::read::{ReadCache, ReadRef};
 use object::{Object, ObjectSection, ObjectSegment};
 
@@ -49,10 +50,24 @@ pub(super) struct Section {
 impl Code {
     /// The address, as stated in the file, of what is at an offset of it.
     pub(super) fn address(&self, offset: u64) -> Option<u64> {
-        // A mapping begins with a page, a segment may begin within it.
-        let page = |at: u64| at & !0xfff;
-        let found = self.segments.iter().find(|s| (page(s.file.start)..s.file.end).contains(&offset))?;
+        // A mapping begins with a page; a segment may begin within it, where another one ends.
+        let begins = |segment: &&Segment| segment.file.start & !0xfff == offset;
+        let holds = |segment: &&Segment| segment.file.contains(&offset);
+        let found = self.segments.iter().find(begins).or_else(|| self.segments.iter().find(holds))?;
         Some(found.address.wrapping_add(offset).wrapping_sub(found.file.start))
+    }
+}
+
+impl Code {
+    /// Where the function begins that an address is in.
+    pub(super) fn function(&self, address: u64) -> Option<u64> {
+        let (frames, index) = (self.eh_frame.as_ref()?, self.eh_frame_hdr.as_ref()?);
+        let bases = BaseAddresses::default().set_eh_frame(frames.address).set_eh_frame_hdr(index.address);
+        let index = EhFrameHdr::new(&index.bytes, NativeEndian).parse(&bases, 8).ok()?;
+        let frames = EhFrame::new(&frames.bytes, NativeEndian);
+        let found =
+            index.table()?.fde_for_address(&frames, &bases, address, EhFrame::cie_from_offset).ok()?;
+        Some(found.initial_address())
     }
 }
 

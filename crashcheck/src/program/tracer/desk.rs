@@ -18,7 +18,6 @@ use crate::program::tape::{Tape, Who};
 pub struct Line {
     to: UnixStream,
     from: BufReader<UnixStream>,
-    met: bool,
 }
 
 impl Line {
@@ -29,7 +28,7 @@ impl Line {
     pub fn call(desk: &Path) -> anyhow::Result<Self> {
         let to = UnixStream::connect(desk).context("calling the recorder")?;
         let from = BufReader::new(to.try_clone()?);
-        let mut line = Self { to, from, met: false };
+        let mut line = Self { to, from };
         let space = fs::read_link("/proc/self/ns/pid").context("/proc/self/ns/pid")?;
         line.ask(&format!("space {}", space.display()))?;
         Ok(line)
@@ -40,16 +39,6 @@ impl Line {
         let mut answer = String::new();
         self.from.read_line(&mut answer).context("the recorder's answer")?;
         Ok(answer.trim_end().to_owned())
-    }
-
-    /// The program is traced.
-    pub(super) fn meet(&mut self) {
-        self.met = true;
-    }
-
-    /// Whether the program was ever traced.
-    pub(super) fn met(&self) -> bool {
-        self.met
     }
 
     /// A call begins: how many steps there are.
