@@ -39,10 +39,22 @@ pub(crate) fn build_peers(
     executable.context("cargo names an executable of the peers")
 }
 
+/// A program; each of its syncs takes so many microseconds longer (strace(1), "Tampering").
+fn slowed(executable: &Path, slow: Option<u32>) -> Command {
+    let Some(micros) = slow else { return Command::new(executable) };
+    let mut strace = Command::new("strace");
+    let syncs = "fdatasync,fsync,msync,sync_file_range";
+    strace.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={syncs}")]);
+    strace.args(["-e", &format!("inject={syncs}:delay_exit={micros}"), "--"]).arg(executable);
+    strace
+}
+
 /// A process that serves measurements.
 pub(crate) struct Served {
     child: Child,
-    requests: ChildStdin,
+    requests: Option<ChildStdin>,
+    /// Whether strace stands between us and it: who kills that leaves the process to itself.
+    slowed: bool,
     answers: BufReader<ChildStdout>,
     _dir: tempfile::TempDir,
 }
@@ -54,9 +66,10 @@ impl Served {
         engine: &Engine,
         workload: &Workload,
         dir: &Path,
+        slow: Option<u32>,
     ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("seawall-bench-").tempdir_in(dir.canonicalize()?)?;
-        let mut child = Command::new(executable)
+        let mut child = slowed(executable, slow)
             .args(["serve", "--engine", engine.name, "--workload", workload.name, "--dir"])
             .arg(dir.path())
             // Some engines write to the directory that they run in.
@@ -67,9 +80,10 @@ impl Served {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {}", executable.display()))?;
-        let requests = child.stdin.take().expect("a pipe was asked for");
+        let requests = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
-        let mut served = Self { child, requests, answers, _dir: dir };
+        let slowed = slow.is_some();
+        let mut served = Self { child, requests, slowed, answers, _dir: dir };
         let line = served.answer().with_context(|| format!("{} on {}", engine.name, workload.name))?;
         anyhow::ensure!(line == READY, "{} says {line:?}", engine.name);
         Ok(served)
@@ -83,7 +97,8 @@ impl Served {
     }
 
     fn ask(&mut self, time: Duration) -> anyhow::Result<()> {
-        Ok(writeln!(self.requests, "{}", time.as_millis())?)
+        let requests = self.requests.as_mut().context("a pipe was asked for")?;
+        Ok(writeln!(requests, "{}", time.as_millis())?)
     }
 
     /// One measurement.
@@ -106,7 +121,10 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         // It may have ended by itself; its status says nothing that an answer has not said.
-        drop(self.child.kill());
+        drop(self.requests.take());
+        if !self.slowed {
+            drop(self.child.kill());
+        }
         drop(self.child.wait());
     }
 }

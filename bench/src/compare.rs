@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,7 +21,7 @@ use serde::Serialize;
 use crate::child::{self, Served};
 use crate::engines::{ENGINES, Engine, HEAVY, Home, RAW};
 use crate::environment::Environment;
-use crate::results::{Record, Results, Row, Table};
+use crate::results::{Conditions, LeftOut, Record, Results, Row, Table};
 use crate::syncs::Syncs;
 
 /// Engines of `--quick`.
@@ -48,6 +52,12 @@ pub(crate) struct Args {
     /// Milliseconds of one measurement.
     #[arg(long)]
     milliseconds: Option<u64>,
+    /// Every sync takes so many microseconds longer, as on a slow disk; needs strace.
+    #[arg(long, value_name = "MICROSECONDS")]
+    slow: Option<u32>,
+    /// A neighbour writes and syncs a MiB over and over on the same disk.
+    #[arg(long)]
+    neighbour: bool,
     /// Keeps what was measured in this file, for `table` and `plots`.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -61,6 +71,8 @@ struct Report<'a> {
     environment: &'a Environment,
     rounds: u32,
     milliseconds: u64,
+    conditions: &'a Conditions,
+    left_out: &'a [LeftOut],
     rows: &'a [Row],
 }
 
@@ -85,27 +97,45 @@ impl Args {
         let (engines, workloads) = (self.engines()?, self.workloads()?);
         let (rounds, milliseconds) = self.effort();
         let environment = Environment::of(dir)?;
-        let executables = executables(&engines)?;
+        let conditions = Conditions { slow_us: self.slow, neighbour: self.neighbour };
+        let mut left_out = Vec::new();
+        let executables = executables(&engines, &mut left_out)?;
+        let neighbour = self.neighbour.then(|| Neighbour::start(dir)).transpose()?;
         let mut records = Vec::new();
         for workload in workloads {
-            let engines: Vec<Engine> = engines.iter().filter(|e| e.takes(workload)).copied().collect();
+            let takes = |e: &&Engine| executables.contains_key(e.name) && e.takes(workload);
+            let mut engines: Vec<Engine> = engines.iter().filter(takes).copied().collect();
+            let mut served = Vec::new();
+            engines.retain(|engine| {
+                match start(engine, workload, &executables[engine.name], dir, self.slow) {
+                    Ok(one) => {
+                        served.push(one);
+                        true
+                    }
+                    Err(e) => {
+                        leave_out(engine.name, Some(workload.name), &e, &mut left_out);
+                        false
+                    }
+                }
+            });
             let time = Duration::from_millis(milliseconds);
-            let start = |e: &Engine| start(e, workload, &executables[e.name], dir);
-            let mut served = engines.iter().map(start).collect::<anyhow::Result<Vec<Served>>>()?;
             let measured = measure(workload, &mut served, rounds, time)?;
             for ((engine, served), samples) in engines.iter().zip(served).zip(measured) {
-                records.push(Record::new(workload, engine.name, &samples, count(engine, served))?);
+                // Under strace nobody else may trace.
+                let counted = if self.slow.is_some() { None } else { count(engine, served) };
+                records.push(Record::new(workload, engine.name, &samples, counted)?);
             }
         }
-        let results = Results { environment, rounds, milliseconds, records };
+        drop(neighbour);
+        let results = Results { environment, rounds, milliseconds, conditions, left_out, records };
         if let Some(path) = &self.keep {
             results.write(path)?;
         }
         let rows = results.rows()?;
         let mut out = io::stdout().lock();
         if self.json {
-            let environment = &results.environment;
-            let report = Report { environment, rounds, milliseconds, rows: &rows };
+            let Results { environment, conditions, left_out, .. } = &results;
+            let report = Report { environment, rounds, milliseconds, conditions, left_out, rows: &rows };
             writeln!(out, "{}", serde_json::to_string(&report)?)?;
         } else {
             write!(out, "{}", Table(&results, &rows))?;
@@ -142,20 +172,87 @@ impl Args {
     }
 }
 
-/// The executable of each home that the engines need.
-fn executables(engines: &[Engine]) -> anyhow::Result<BTreeMap<&'static str, PathBuf>> {
+/// The executable of each engine; one that does not build is left out.
+pub(crate) fn executables(
+    engines: &[Engine],
+    left_out: &mut Vec<LeftOut>,
+) -> anyhow::Result<BTreeMap<&'static str, PathBuf>> {
     let own = std::env::current_exe()?;
-    let features: BTreeSet<Option<&str>> = engines.iter().filter_map(|e| e.home.feature()).collect();
-    let peers = if features.is_empty() { None } else { Some(child::build_peers(features)?) };
-    let of = |engine: &Engine| match engine.home {
-        Home::Here => own.clone(),
-        Home::Peers(_) => peers.clone().expect("built for it"),
-    };
-    Ok(engines.iter().map(|e| (e.name, of(e))).collect())
+    let here = engines.iter().filter(|e| e.home == Home::Here).map(|e| (e.name, own.clone()));
+    let mut found: BTreeMap<&'static str, PathBuf> = here.collect();
+    let mut peers: Vec<&Engine> = engines.iter().filter(|e| e.home != Home::Here).collect();
+    // All at once; if that fails, without those that take the most.
+    while let Some(last) = peers.iter().filter_map(|e| e.home.feature()).max() {
+        let features: BTreeSet<Option<&str>> = peers.iter().filter_map(|e| e.home.feature()).collect();
+        match child::build_peers(features) {
+            Ok(built) => {
+                found.extend(peers.iter().map(|e| (e.name, built.clone())));
+                break;
+            }
+            Err(e) => peers.retain(|engine| {
+                let is_last = engine.home.feature() == Some(last);
+                if is_last {
+                    leave_out(engine.name, None, &e, left_out);
+                }
+                !is_last
+            }),
+        }
+    }
+    Ok(found)
 }
 
-fn start(engine: &Engine, workload: &Workload, executable: &Path, dir: &Path) -> anyhow::Result<Served> {
-    let mut served = Served::start(executable, engine, workload, dir)?;
+/// Says that an engine is not measured, and why.
+fn leave_out(engine: &str, workload: Option<&str>, why: &anyhow::Error, left_out: &mut Vec<LeftOut>) {
+    let workload = workload.map(str::to_owned);
+    let left = LeftOut { engine: engine.to_owned(), workload, why: format!("{why:#}") };
+    eprintln!("{left}");
+    left_out.push(left);
+}
+
+/// Another process's load on the disk: a MiB is written and synced over and over.
+struct Neighbour {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Neighbour {
+    fn start(dir: &Path) -> anyhow::Result<Self> {
+        let file = tempfile::tempfile_in(dir)?;
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&done);
+        let thread = std::thread::spawn(move || {
+            let bytes = vec![7; 1 << 20];
+            for turn in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                file.write_all_at(&bytes, (turn % 64) << 20)?;
+                file.sync_data()?;
+            }
+            Ok(())
+        });
+        Ok(Self { done, thread: Some(thread) })
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !matches!(ended, Some(Ok(Ok(())))) {
+            eprintln!("the neighbour did not write to the end: {ended:?}");
+        }
+    }
+}
+
+fn start(
+    engine: &Engine,
+    workload: &Workload,
+    executable: &Path,
+    dir: &Path,
+    slow: Option<u32>,
+) -> anyhow::Result<Served> {
+    let mut served = Served::start(executable, engine, workload, dir, slow)?;
     served.measure(WARM_UP)?;
     Ok(served)
 }

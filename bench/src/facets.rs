@@ -1,6 +1,6 @@
 //! `seawall-bench facets`: what a store does besides durable appends, each beside what bounds it.
 //!
-//! I own W6 to W9: reads, appends under compaction, truncation, snapshots. Each is measured in turns with
+//! I own W7 to W9: appends under compaction, truncation, snapshots. Each is measured in turns with
 //! its bound, round by round; a ratio divides within a round. Sizes are small by default and are options.
 
 use std::fs::File;
@@ -18,17 +18,15 @@ use crate::stats::Estimate;
 
 const GROUP: GroupId = GroupId(1);
 const KIB: usize = 1024;
-/// Entries of a scan in one call.
-const SCAN: u64 = 1024;
 /// Entries of a batch that is truncated and appended again.
 const TRUNCATED: u64 = 1000;
 /// Entries between two compactions, in batches of 64.
 const COMPACTED: u64 = 64 * 64;
 
-/// Measure reads, compaction, truncation and snapshots.
+/// Measure compaction, truncation and snapshots.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// MiB of entries of 1 KiB to read, and of a snapshot.
+    /// MiB of a snapshot.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=16 << 10))]
     mib: u64,
     /// Rounds.
@@ -71,7 +69,6 @@ impl Args {
     pub(crate) fn run(&self, dir: &Path) -> anyhow::Result<()> {
         let temporary = tempfile::tempdir_in(dir)?;
         let mut facets = Vec::new();
-        facets.extend(self.reads(&temporary.path().join("reads"))?);
         facets.extend(self.compaction(temporary.path())?);
         facets.push(self.truncation(&temporary.path().join("truncation"))?);
         facets.extend(self.snapshots(temporary.path())?);
@@ -99,44 +96,6 @@ impl Args {
 
     fn pairs(&self, mut one: impl FnMut() -> anyhow::Result<(f64, f64)>) -> anyhow::Result<Vec<(f64, f64)>> {
         (0..self.rounds).map(|_| one()).collect()
-    }
-
-    /// W6: a sequential scan and random reads of sealed entries in the page cache, checked, beside the
-    /// checksum of as many bytes in memory.
-    fn reads(&self, store: &Path) -> anyhow::Result<[Facet; 2]> {
-        let engine = create(store)?;
-        let entries = (self.mib << 20) / KIB as u64;
-        let data = payloads(KIB);
-        for first in (1..=entries).step_by(usize::try_from(SCAN)?) {
-            append(&engine, first..(first + SCAN).min(entries + 1), &data)?;
-        }
-        engine.close()?;
-        let (engine, _) = Engine::open(store, Options::default())?;
-        let read = |first: u64, count: u64| -> anyhow::Result<()> {
-            let found = engine.read(GROUP, Index(first)..Index(first + count), u64::MAX)?;
-            anyhow::ensure!(black_box(found).len() as u64 == count, "all that were asked for");
-            Ok(())
-        };
-        let checksum = |count: u64| -> anyhow::Result<()> {
-            (0..count).for_each(|n| _ = black_box(seawall::checksum::crc(0, &data[at(n)])));
-            Ok(())
-        };
-        let whole = entries / SCAN * SCAN;
-        let scans = self.pairs(|| {
-            let scan = rate(whole, || (0..whole / SCAN).try_for_each(|n| read(n * SCAN + 1, SCAN)))?;
-            Ok((scan, rate(whole, || checksum(whole))?))
-        })?;
-        let reads = whole / 8;
-        let mut random = fastrand::Rng::with_seed(1);
-        let singles = self.pairs(|| {
-            let single = rate(reads, || (0..reads).try_for_each(|_| read(random.u64(1..=entries), 1)))?;
-            Ok((single, rate(reads, || checksum(reads))?))
-        })?;
-        let bound = "checksums of as much memory";
-        Ok([
-            Facet::new("W6", "scan, 1 KiB entries", "entries/s", bound, &scans),
-            Facet::new("W6", "random reads, 1 KiB", "entries/s", bound, &singles),
-        ])
     }
 
     /// W7: batches of 64 x 256 B with a compaction every 4,096 entries, beside the same without.

@@ -14,6 +14,9 @@ pub trait Writer: Send {
 
     /// What is at or below the index is needed no more, in each of these groups.
     fn forget(&mut self, upto: &[(u64, u64)]) -> anyhow::Result<()>;
+
+    /// Reads entries of a group, and gives how many bytes they have.
+    fn read(&mut self, group: u64, first: u64, count: u64) -> anyhow::Result<u64>;
 }
 
 /// Many callers of one writer.
@@ -57,6 +60,10 @@ impl<W: Writer> Subject for Grouped<W> {
 
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         lock(&self.writer).forget(upto)
+    }
+
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        lock(&self.writer).read(group, first, count)
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod drive;
 pub mod grouped;
 pub mod raw;
+pub mod reopen;
 pub mod sample;
 pub mod serve;
 pub mod store;

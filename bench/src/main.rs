@@ -11,6 +11,7 @@ mod facets;
 mod instructions;
 mod open;
 mod plots;
+mod reads;
 mod results;
 mod stats;
 mod syncs;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use seawall_bench::serve;
+use seawall_bench::{reopen, serve};
 
 /// Measures seawall beside the raw disk and other engines.
 #[derive(Parser)]
@@ -42,13 +43,18 @@ enum Command {
     Table(compare::TableArgs),
     /// What a comparison kept, as plots.
     Plots(plots::Args),
-    /// Reads, compaction, truncation and snapshots of one store, each beside what bounds it.
+    /// Compaction, truncation and snapshots of one store, each beside what bounds it.
     Facets(facets::Args),
-    /// The time and the peak memory of an open, by the size of the store.
+    /// The time and the memory of an open, by the size of the store, beside other engines.
     Open(open::Args),
-    /// One open in a process of its own.
+    /// Scans and random reads, beside other engines and memory.
+    Reads(reads::Args),
+    /// Fills a store.
     #[command(hide = true)]
-    OpenOne(open::One),
+    Fill(reopen::Fill),
+    /// Opens a store that was filled, and serves reads of it.
+    #[command(hide = true)]
+    Reopen(reopen::Reopen),
     /// User instructions of the hot paths, beside the stored baseline.
     Instructions(instructions::Args),
     /// One path, to be counted.
@@ -76,7 +82,9 @@ fn main() -> ExitCode {
         Command::Plots(args) => args.run(),
         Command::Facets(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
-        Command::OpenOne(args) => args.run(),
+        Command::Reads(args) => args.run(&dir),
+        Command::Fill(args) => args.run(serve::open),
+        Command::Reopen(args) => args.run(serve::open),
         Command::Instructions(args) => args.run(&dir),
         Command::InstructionsOne(args) => args.run(&dir),
         Command::Serve(ServeArgs { engine, workload }) => {

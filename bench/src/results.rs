@@ -23,7 +23,36 @@ pub(crate) struct Results {
     pub(crate) environment: Environment,
     pub(crate) rounds: u32,
     pub(crate) milliseconds: u64,
+    #[serde(default)]
+    pub(crate) conditions: Conditions,
+    #[serde(default)]
+    pub(crate) left_out: Vec<LeftOut>,
     pub(crate) records: Vec<Record>,
+}
+
+/// What made it harder for all alike.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Conditions {
+    /// How many microseconds longer each sync took.
+    pub(crate) slow_us: Option<u32>,
+    /// Whether a neighbour wrote and synced.
+    pub(crate) neighbour: bool,
+}
+
+/// An engine that was not measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LeftOut {
+    pub(crate) engine: String,
+    /// The workload, if not all.
+    pub(crate) workload: Option<String>,
+    pub(crate) why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = self.workload.as_ref().map_or(String::new(), |workload| format!(" on {workload}"));
+        write!(f, "{} is left out{on}: {}", self.engine, self.why)
+    }
 }
 
 /// One engine on one workload.
@@ -55,6 +84,7 @@ pub(crate) struct Row {
     /// Over all rounds.
     p50_us: f64,
     p99_us: f64,
+    p999_us: f64,
     max_us: f64,
     /// Calls that make bytes durable for each acknowledgement; `None` where ptrace is not allowed.
     syncs_per_ack: Option<f64>,
@@ -142,6 +172,7 @@ impl Results {
             entries_per_second: rate * number(entries),
             p50_us: all.quantile_us(0.5),
             p99_us: all.quantile_us(0.99),
+            p999_us: all.quantile_us(0.999),
             max_us: all.max_us(),
             syncs_per_ack: record.syncs_per_ack(),
             syncs: record.counted.as_ref().map(|(_, syncs)| syncs.clone()),
@@ -158,8 +189,8 @@ impl Results {
 }
 
 const HEAD: &str = "\
-| workload | engine | ratio to raw | 95 % | entries/s | p50 us | p99 us | max us | syncs/ack |
-|---|---|---:|---|---:|---:|---:|---:|---:|";
+| workload | engine | ratio to raw | 95 % | entries/s | p50 us | p99 us | p99.9 us | max us | syncs/ack |
+|---|---|---:|---|---:|---:|---:|---:|---:|---:|";
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,8 +198,8 @@ impl fmt::Display for Row {
         let syncs = self.syncs_per_ack.map_or_else(|| "not measured".to_owned(), |n| format!("{n:.3}"));
         write!(
             f,
-            "| {workload} | {engine} | {ratio_to_raw:.2} | {ratio_low:.2} to {ratio_high:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {syncs} |",
-            self.entries_per_second, self.p50_us, self.p99_us, self.max_us
+            "| {workload} | {engine} | {ratio_to_raw:.2} | {ratio_low:.2} to {ratio_high:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {syncs} |",
+            self.entries_per_second, self.p50_us, self.p99_us, self.p999_us, self.max_us
         )
     }
 }
@@ -178,12 +209,23 @@ pub(crate) struct Table<'a>(pub(crate) &'a Results, pub(crate) &'a [Row]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Results { environment, rounds, milliseconds, .. }, rows) = self;
+        let Self(Results { environment, rounds, milliseconds, conditions, left_out, .. }, rows) = self;
         let Environment { kernel, file_system, device, processors, commit, date } = environment;
         writeln!(
             f,
-            "{date}, Linux {kernel}, {file_system} on {device}, {processors} processors, commit {commit}, {rounds} rounds of {milliseconds} ms\n"
+            "{date}, Linux {kernel}, {file_system} on {device}, {processors} processors, commit {commit}, {rounds} rounds of {milliseconds} ms"
         )?;
+        if let Some(micros) = conditions.slow_us {
+            writeln!(f, "Each sync took {micros} microseconds longer (strace).")?;
+        }
+        if conditions.neighbour {
+            writeln!(f, "A neighbour wrote and synced a MiB over and over on the same disk.")?;
+        }
+        left_out.iter().try_for_each(|left| writeln!(f, "{left}."))?;
+        if conditions.slow_us.is_none() && !conditions.neighbour {
+            targets(f, rows)?;
+        }
+        writeln!(f)?;
         let (synced, apart): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.synced);
         writeln!(f, "{HEAD}")?;
         synced.iter().try_for_each(|row| writeln!(f, "{row}"))?;
@@ -193,6 +235,31 @@ impl fmt::Display for Table<'_> {
         }
         Ok(())
     }
+}
+
+/// What seawall reached of what it is to reach, and the best of the others that sync.
+fn targets(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
+    let of = |row: &&Row| row.engine == "seawall";
+    if !rows.iter().any(|row| of(&row)) {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "\n| workload | target | reached | missed by | best of the others |\n|---|---:|---:|---:|---|"
+    )?;
+    for row in rows.iter().filter(of) {
+        let Some(target) = Workload::named(&row.workload).and_then(|w| w.target) else { continue };
+        let is_other = |other: &&Row| {
+            let own = [RAW, "raw-8", "seawall", "seawall-512"].contains(&other.engine.as_str());
+            other.workload == row.workload && other.synced && !own
+        };
+        let best = rows.iter().filter(is_other).max_by(|a, b| a.ratio_to_raw.total_cmp(&b.ratio_to_raw));
+        let best = best.map_or_else(String::new, |best| format!("{} {:.2}", best.engine, best.ratio_to_raw));
+        let missed = target - row.ratio_to_raw;
+        let missed = if missed < 0.005 { "-".to_owned() } else { format!("{missed:.2}") };
+        writeln!(f, "| {} | {target:.2} | {:.2} | {missed} | {best} |", row.workload, row.ratio_to_raw)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -222,7 +289,8 @@ mod tests {
             record("W1-256", "quick", 200, 0),
             record("W2", "quick", 2000, 20),
         ];
-        let results = Results { environment, rounds: 3, milliseconds: 1000, records };
+        let (conditions, left_out) = (Conditions::default(), Vec::new());
+        let results = Results { environment, rounds: 3, milliseconds: 1000, conditions, left_out, records };
         let rows = results.rows().expect("raw is there");
         let ratios: Vec<f64> = rows.iter().map(|row| row.ratio_to_raw).collect();
         assert_eq!(

@@ -40,7 +40,7 @@ pub type Open = fn(&str, &Path, &Workload) -> anyhow::Result<Option<Arc<dyn Subj
 /// The engines of this package: the raw limit with one and with eight syncs, and seawall with both
 /// alignment units.
 pub fn open(engine: &str, dir: &Path, workload: &Workload) -> anyhow::Result<Option<Arc<dyn Subject>>> {
-    let store = |unit| Store::create(&dir.join("store"), workload.all_groups(), unit);
+    let store = |unit| Store::open(&dir.join("store"), workload.all_groups(), unit);
     Ok(Some(match engine {
         "raw" => Arc::new(Raw::new(dir, 1)?),
         "raw-8" => Arc::new(Raw::new(dir, 8)?),

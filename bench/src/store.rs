@@ -3,20 +3,33 @@
 //! I own how the workloads' items become batches of seawall, with the options that a user gets by
 //! default. I do not know the other engines.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use seawall::{CreateOptions, Digest, Engine, Entry, GroupId, Index, LogId, Options, Outcome, WriteBatch};
 
 use crate::subject::{Done, Item, Subject};
 
-/// A store, open for writing.
+/// A store, open for writing; it is closed when it is dropped.
 pub struct Store {
-    engine: Engine,
+    engine: Option<Engine>,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(Err(e)) = self.engine.take().map(Engine::close) {
+            eprintln!("seawall: {e}");
+        }
+    }
 }
 
 impl Store {
-    /// A new store in a directory, with groups 0 to `groups`, and alignment units of `unit` bytes.
-    pub fn create(dir: &Path, groups: u64, unit: u32) -> anyhow::Result<Self> {
+    /// The store in a directory; a new one has groups 0 to `groups`, and alignment units of `unit` bytes.
+    pub fn open(dir: &Path, groups: u64, unit: u32) -> anyhow::Result<Self> {
+        if dir.exists() {
+            let (engine, _) = Engine::open(dir, Options::default())?;
+            return Ok(Self { engine: Some(engine) });
+        }
         Engine::create(dir, &CreateOptions { unit, ..CreateOptions::new(1, 1) })?;
         let (engine, _) = Engine::open(dir, Options::default())?;
         let mut batch = WriteBatch::new();
@@ -26,7 +39,11 @@ impl Store {
         anyhow::ensure!(engine.write(batch)?.wait() == Outcome::Durable, "the groups are durable");
         // The spares that rotation takes are made before the clock starts, as at any node's start.
         engine.maintain()?;
-        Ok(Self { engine })
+        Ok(Self { engine: Some(engine) })
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it is open until it is dropped")
     }
 }
 
@@ -43,7 +60,7 @@ impl Subject for Store {
     fn append(&self, items: &[Item]) -> anyhow::Result<()> {
         let mut batch = WriteBatch::new();
         items.iter().for_each(|item| append(&mut batch, item.clone()));
-        settled(self.engine.write(batch)?.wait())
+        settled(self.engine().write(batch)?.wait())
     }
 
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
@@ -52,13 +69,22 @@ impl Subject for Store {
             batch.external_snapshot(GroupId(*group), LogId::new(*index, 1), Digest([1; 32]));
             batch.compact_prefix(GroupId(*group), Index(*index));
         }
-        settled(self.engine.write(batch)?.wait())
+        settled(self.engine().write(batch)?.wait())
+    }
+
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        self.engine().scan(GroupId(group), Index(first)..Index(first + count), |entry| {
+            bytes += entry.data.len() as u64;
+            ControlFlow::Continue(())
+        })?;
+        Ok(bytes)
     }
 
     fn submit(&self, item: Item, done: Done) -> Result<(), (Item, Done)> {
         let mut batch = WriteBatch::new();
         append(&mut batch, item);
-        match self.engine.write(batch) {
+        match self.engine().write(batch) {
             Ok(ticket) => ticket.on_durable(move |outcome| done(settled(outcome))),
             Err(e) => done(Err(e.into())),
         }

@@ -27,6 +27,14 @@ pub trait Subject: Send + Sync {
     /// What is at or below the index is needed no more, in each of these groups.
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()>;
 
+    /// Reads entries of a group, and gives how many bytes they have.
+    ///
+    /// # Errors
+    /// If they are not all there, or this engine is not read here.
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        anyhow::bail!("no entries {first} to {} of group {group} are read here", first + count - 1)
+    }
+
     /// Appends one item and calls back when it is durable. `Err` gives the arguments back: this
     /// engine has no such call, and its host batches what is waiting (see `drive`).
     fn submit(&self, item: Item, done: Done) -> Result<(), (Item, Done)> {

@@ -28,6 +28,8 @@ pub struct Workload {
     pub bytes: usize,
     /// Whether the comparison of five minutes has it.
     pub quick: bool,
+    /// The ratio to the raw limit that seawall is to reach.
+    pub target: Option<f64>,
 }
 
 impl Workload {
@@ -72,6 +74,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 1,
         bytes: 256,
         quick: true,
+        target: Some(0.95),
     },
     Workload {
         name: "W1-4096",
@@ -81,6 +84,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 1,
         bytes: 4096,
         quick: true,
+        target: Some(0.95),
     },
     Workload {
         name: "W2",
@@ -90,6 +94,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 1,
         bytes: 256,
         quick: true,
+        target: Some(1.1),
     },
     Workload {
         name: "W2a",
@@ -99,6 +104,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 1,
         bytes: 256,
         quick: true,
+        target: Some(1.0),
     },
     Workload {
         name: "W3",
@@ -108,6 +114,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 100,
         bytes: 1024,
         quick: true,
+        target: Some(0.9),
     },
     Workload {
         name: "W4-4096",
@@ -117,6 +124,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 1024,
         bytes: 4096,
         quick: false,
+        target: Some(0.8),
     },
     Workload {
         name: "W4-65536",
@@ -126,6 +134,7 @@ pub const APPENDS: &[Workload] = &[
         entries: 64,
         bytes: 65536,
         quick: false,
+        target: Some(0.8),
     },
     Workload {
         name: "W10",
@@ -135,5 +144,6 @@ pub const APPENDS: &[Workload] = &[
         entries: 1,
         bytes: 256,
         quick: true,
+        target: Some(0.75),
     },
 ];

@@ -80,8 +80,8 @@ pub use snapshot::reader::SnapshotReader;
 pub use status::{GroupStatus, Status};
 pub use submit::WriteBatch;
 pub use types::{
-    Digest, Entry, EntryKind, Epoch, GroupId, Identity, Incarnation, Index, LeaderTag, LogId, Outcome,
-    Position, SegmentId, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
+    Digest, Entry, EntryKind, EntryView, Epoch, GroupId, Identity, Incarnation, Index, LeaderTag, LogId,
+    Outcome, Position, SegmentId, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
 };
 
 #[cfg(doctest)]

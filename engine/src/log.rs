@@ -24,7 +24,7 @@ use crate::record::{Kind, Name, Record};
 use crate::scan::Checkpoint;
 use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal, Trailer};
 use crate::state::{self, Groups};
-use crate::types::{Digest, Entry, Epoch, Identity, Position, SegmentId, SnapshotOwner};
+use crate::types::{Digest, Entry, EntryKind, Epoch, Identity, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
 pub mod repair;
@@ -103,22 +103,39 @@ impl<V: Vfs> Readable<V> {
     pub fn entry(&self, name: &Name, at: EntryRef) -> Result<Entry> {
         // A copy, which is then checked: a mapped segment may be recycled at any moment.
         let data: Arc<[u8]> = self.bytes(u64::from(at.offset), at.len as usize)?.into();
-        if crc(name.seed(self.salt), &data) != at.crc
+        let kind = self.check(name, at, &data)?;
+        Ok(Entry { id: name.id, leader: name.leader, kind, data })
+    }
+
+    fn check(&self, name: &Name, at: EntryRef, data: &[u8]) -> Result<EntryKind> {
+        if crc(name.seed(self.salt), data) != at.crc
             && !V::planted(Bug::ReadUnchecked)
             && !V::planted(Bug::FramesUnchecked)
         {
             return Err(self.damaged(u64::from(at.offset), "an entry's checksum does not hold"));
         }
-        let kind = name.kind.entry().expect("the index holds entries");
-        Ok(Entry { id: name.id, leader: name.leader, kind, data })
+        Ok(name.kind.entry().expect("the index holds entries"))
+    }
+
+    fn place<'l>(&self, location: &'l Location) -> Result<(&'l Name, EntryRef)> {
+        match location {
+            Location::Active(name, at) => Ok((name, *at)),
+            Location::Sealed(name, _, n) => Ok((name, self.table(*n)?)),
+        }
     }
 
     /// Reads the entry at a location in this segment.
     pub fn read(&self, location: &Location) -> Result<Entry> {
-        match location {
-            Location::Active(name, at) => self.entry(name, *at),
-            Location::Sealed(name, _, n) => self.entry(name, self.table(*n)?),
-        }
+        let (name, at) = self.place(location)?;
+        self.entry(name, at)
+    }
+
+    /// Reads the bytes of the entry at a location in this segment, in place of what `data` held.
+    pub fn read_into(&self, location: &Location, data: &mut Vec<u8>) -> Result<EntryKind> {
+        let (name, at) = self.place(location)?;
+        data.clear();
+        data.extend_from_slice(&self.bytes(u64::from(at.offset), at.len as usize)?);
+        self.check(name, at, data)
     }
 
     /// The place of an entry from the entry table.

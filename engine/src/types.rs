@@ -163,6 +163,19 @@ impl Entry {
     }
 }
 
+/// An entry while it is read: its bytes are borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryView<'a> {
+    /// Index and term.
+    pub id: LogId,
+    /// Who led.
+    pub leader: LeaderTag,
+    /// Command or membership.
+    pub kind: EntryKind,
+    /// The host's bytes, unread by the engine.
+    pub data: &'a [u8],
+}
+
 /// Orders votes: a vote may only be followed by one with a higher key, or by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct VoteKey {

@@ -1,10 +1,12 @@
 //! Reads while others write, and who may drive a group.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall::vfs::mem::MemVfs;
 use seawall::{
-    CreateOptions, Digest, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, WriteBatch,
+    CreateOptions, Digest, Engine, Entry, EntryView, Error, GroupId, Index, LogId, Options, Outcome,
+    WriteBatch,
 };
 
 const G: GroupId = GroupId(1);
@@ -35,6 +37,40 @@ fn beside(write: impl FnOnce() + Send, read: impl Fn() + Sync) {
         write();
         done.store(true, Ordering::Release);
     });
+}
+
+/// Entries of sealed segments, of the active one and pending ones, in order, until the reader breaks.
+#[test]
+fn a_scan_sees_what_a_read_sees() {
+    let engine = fresh();
+    for first in (1..=300).step_by(10) {
+        let entries: Vec<Entry> = (first..first + 10).map(|index| entry(index, 1)).collect();
+        engine.append(G, &entries).unwrap();
+    }
+    let mut batch = WriteBatch::new();
+    batch.append(G, entry(301, 2));
+    let pending = engine.write(batch).unwrap();
+    for range in [1..302, 17..18, 295..302, 5..5].map(|range| Index(range.start)..Index(range.end)) {
+        let read = engine.read(G, range.clone(), u64::MAX).unwrap();
+        let mut scanned = Vec::new();
+        let see = |entry: EntryView<'_>| {
+            let EntryView { id, leader, kind, data } = entry;
+            scanned.push(Entry { id, leader, kind, data: data.into() });
+            ControlFlow::Continue(())
+        };
+        engine.scan(G, range, see).unwrap();
+        assert_eq!(scanned, read);
+    }
+    let mut seen = 0;
+    let some = |_: EntryView<'_>| {
+        seen += 1;
+        if seen == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    engine.scan(G, Index(1)..Index(302), some).unwrap();
+    assert_eq!(seen, 7);
+    let past = engine.scan(G, Index(300)..Index(400), |_| ControlFlow::Continue(()));
+    assert!(matches!(past, Err(Error::PastEnd { .. })), "{past:?}");
+    assert_eq!(pending.wait(), Outcome::Durable);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use seawall_bench::reopen;
 use seawall_bench::serve;
 use seawall_bench::subject::Subject;
 use seawall_bench::workload::Workload;
@@ -30,6 +31,10 @@ struct Cli {
 enum Command {
     /// Serves measurements of one engine on one workload.
     Serve(serve::Args),
+    /// Fills a store.
+    Fill(reopen::Fill),
+    /// Opens a store that was filled, and serves reads of it.
+    Reopen(reopen::Reopen),
 }
 
 fn open(engine: &str, dir: &Path, _workload: &Workload) -> anyhow::Result<Option<Arc<dyn Subject>>> {
@@ -46,8 +51,12 @@ fn open(engine: &str, dir: &Path, _workload: &Workload) -> anyhow::Result<Option
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Serve(args) } = Cli::parse();
-    match args.run(open) {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => args.run(open),
+        Command::Fill(args) => args.run(open),
+        Command::Reopen(args) => args.run(open),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("seawall-bench-peers: {e:#}");

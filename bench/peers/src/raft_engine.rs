@@ -55,6 +55,13 @@ impl Subject for Peer {
         Ok(())
     }
 
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let mut found: Vec<Entry> = Vec::new();
+        self.0.fetch_entries_to::<Entries>(group + 1, first, first + count, None, &mut found)?;
+        anyhow::ensure!(found.len() as u64 == count, "all that were asked for");
+        Ok(found.iter().map(|entry| entry.data.len() as u64).sum())
+    }
+
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         for (group, index) in upto {
             self.0.compact_to(group + 1, *index);

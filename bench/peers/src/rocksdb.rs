@@ -32,6 +32,18 @@ impl Subject for Peer {
         Ok(self.0.write_opt(batch, &options)?)
     }
 
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        let mut found = self.0.raw_iterator();
+        found.seek(key(group, first));
+        for _ in 0..count {
+            bytes += found.value().map(|value| value.len() as u64).unwrap_or(0);
+            found.next();
+        }
+        found.status()?;
+        Ok(bytes)
+    }
+
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         let mut batch = WriteBatch::default();
         for (group, index) in upto {

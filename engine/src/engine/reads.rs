@@ -5,13 +5,13 @@
 //! view and the read of its bytes is missing, never damaged. I do not know where an entry is (see
 //! submitted).
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::Engine;
 use super::submitted::{Source, check_bounds, find};
 use crate::error::{Error, Result};
 use crate::planted::Bug;
-use crate::types::{Entry, GroupId, Index, LeaderTag, LogId, Term};
+use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Term};
 use crate::vfs::Vfs;
 
 /// Entries that a read with a limit looks up at once.
@@ -43,6 +43,39 @@ impl<V: Vfs> Engine<V> {
             }
         }
         Ok(entries)
+    }
+
+    /// Reads a range of entries one after the other into the same memory, until `each` breaks: for who looks
+    /// at many and keeps few. The log is viewed 1,024 entries at a time; entries that were truncated or
+    /// compacted away meanwhile end it with an error.
+    ///
+    /// # Errors
+    /// As [`Engine::read`], after the entries before.
+    pub fn scan(
+        &self,
+        group: GroupId,
+        range: Range<Index>,
+        mut each: impl FnMut(EntryView<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let (mut data, mut again) = (Vec::new(), Vec::new());
+        let mut at = range.start;
+        while at < range.end {
+            let to = Index(range.end.0.min(at.0.saturating_add(ROUND)));
+            let sources = self.view(group, at..to);
+            at = to;
+            for (index, source) in sources {
+                let source = source?;
+                let flow = match source.view(&mut data) {
+                    // Recycled, or damaged: see `settle`.
+                    Err(Error::Damaged { .. }) => each(self.source(group, index)?.view(&mut again)?),
+                    view => each(view?),
+                };
+                if flow.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// As [`Engine::read`], of what the log holds of the range: nothing where it ends before the range or

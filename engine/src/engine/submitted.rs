@@ -11,7 +11,7 @@ use crate::index::Location;
 use crate::log::Readable;
 use crate::state::Group;
 use crate::submit::Present;
-use crate::types::{Entry, GroupId, Index, LeaderTag, LogId, Term};
+use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Term};
 use crate::vfs::Vfs;
 
 pub(super) fn check_bounds(group: GroupId, g: &Group, index: Index) -> Result<()> {
@@ -35,6 +35,21 @@ impl<V: Vfs> Source<V> {
         match self {
             Source::Memory(entry) => (entry.id, entry.leader),
             Source::Disk(_, location) => (location.name().id, location.name().leader),
+        }
+    }
+
+    /// The entry, with `data` as the memory for its bytes if they are on disk.
+    pub(super) fn view<'a>(&'a self, data: &'a mut Vec<u8>) -> Result<EntryView<'a>> {
+        match self {
+            Source::Memory(entry) => {
+                let Entry { id, leader, kind, data } = entry;
+                Ok(EntryView { id: *id, leader: *leader, kind: *kind, data })
+            }
+            Source::Disk(reader, location) => {
+                let kind = reader.read_into(location, data)?;
+                let (id, leader) = self.name();
+                Ok(EntryView { id, leader, kind, data })
+            }
         }
     }
 

@@ -30,6 +30,14 @@ impl Subject for Peer {
         Ok(batch.commit()?)
     }
 
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        for guard in self.entries.range(key(group, first)..key(group, first + count)) {
+            bytes += guard.value()?.len() as u64;
+        }
+        Ok(bytes)
+    }
+
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         for (group, index) in upto {
             let mut batch = self.database.batch();

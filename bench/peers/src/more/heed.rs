@@ -40,6 +40,17 @@ impl Writer for Peer {
         Ok(txn.commit()?)
     }
 
+    fn read(&mut self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let txn = self.env.read_txn()?;
+        let (from, to) = (key(group, first), key(group, first + count));
+        let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let mut bytes = 0;
+        for found in self.entries.range(&txn, &range)? {
+            bytes += found?.1.len() as u64;
+        }
+        Ok(bytes)
+    }
+
     fn forget(&mut self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         let mut txn = self.env.write_txn()?;
         for (group, index) in upto {

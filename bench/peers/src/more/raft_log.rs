@@ -77,6 +77,16 @@ impl Subject for Peer {
         Ok(durable.recv()??)
     }
 
+    fn read(&self, _group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        // Its first index is 0.
+        let (log, _) = &*self.state();
+        let mut bytes = 0;
+        for found in log.read(first - 1, first - 1 + count) {
+            bytes += found?.1.len() as u64;
+        }
+        Ok(bytes)
+    }
+
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         let (log, next) = &mut *self.state();
         let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);

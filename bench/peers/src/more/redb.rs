@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ::redb::{Database, TableDefinition};
+use ::redb::{Database, ReadableDatabase, TableDefinition};
 use seawall_bench::grouped::Writer;
 use seawall_bench::subject::Item;
 
@@ -26,6 +26,15 @@ impl Writer for Peer {
         }
         drop(table);
         Ok(txn.commit()?)
+    }
+
+    fn read(&mut self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let table = self.0.begin_read()?.open_table(ENTRIES)?;
+        let mut bytes = 0;
+        for found in table.range((group, first)..(group, first + count))? {
+            bytes += found?.1.value().len() as u64;
+        }
+        Ok(bytes)
     }
 
     fn forget(&mut self, upto: &[(u64, u64)]) -> anyhow::Result<()> {

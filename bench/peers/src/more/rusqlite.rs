@@ -15,7 +15,7 @@ impl Peer {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(
-            "CREATE TABLE entries (grp INTEGER, idx INTEGER, data BLOB, PRIMARY KEY (grp, idx)) WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS entries (grp INTEGER, idx INTEGER, data BLOB, PRIMARY KEY (grp, idx)) WITHOUT ROWID",
         )?;
         Ok(Self(connection))
     }
@@ -30,6 +30,18 @@ impl Writer for Peer {
         }
         drop(insert);
         Ok(txn.commit()?)
+    }
+
+    fn read(&mut self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let range = (i64::try_from(group)?, i64::try_from(first)?, i64::try_from(first + count)?);
+        let select = "SELECT data FROM entries WHERE grp = ? AND idx >= ? AND idx < ?";
+        let mut select = self.0.prepare_cached(select)?;
+        let mut rows = select.query(range)?;
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            bytes += row.get_ref(0)?.as_blob()?.len() as u64;
+        }
+        Ok(bytes)
     }
 
     fn forget(&mut self, upto: &[(u64, u64)]) -> anyhow::Result<()> {

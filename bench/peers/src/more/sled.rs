@@ -27,6 +27,14 @@ impl Subject for Peer {
         Ok(())
     }
 
+    fn read(&self, group: u64, first: u64, count: u64) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        for found in self.0.range(key(group, first)..key(group, first + count)) {
+            bytes += found?.1.len() as u64;
+        }
+        Ok(bytes)
+    }
+
     fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
         for (group, index) in upto {
             for found in self.0.range(key(*group, 0)..=key(*group, *index)) {
