@@ -3,6 +3,7 @@
 //! I own the command line. Absolute figures of a shared disk do not repeat; a ratio to the raw limit
 //! of the same round does. I do not know how a workload is driven (see the library).
 
+mod backends;
 mod child;
 mod compare;
 mod engines;
@@ -13,6 +14,7 @@ mod open;
 mod plots;
 mod reads;
 mod results;
+mod ring;
 mod stats;
 mod syncs;
 
@@ -49,6 +51,8 @@ enum Command {
     Open(open::Args),
     /// Scans and random reads, beside other engines and memory.
     Reads(reads::Args),
+    /// Ways to make bytes durable: descriptions that sync, direct I/O, a ring.
+    Backends(backends::Args),
     /// Fills a store.
     #[command(hide = true)]
     Fill(reopen::Fill),
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Facets(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
         Command::Reads(args) => args.run(&dir),
+        Command::Backends(args) => args.run(&dir),
         Command::Fill(args) => args.run(serve::open),
         Command::Reopen(args) => args.run(serve::open),
         Command::Instructions(args) => args.run(&dir),

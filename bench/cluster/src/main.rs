@@ -92,8 +92,7 @@ fn round(number: usize, dir: &Path, load: Load) -> Result<[Sample; STORES.len()]
         let at = (at + number) % STORES.len();
         let work = tempfile::tempdir_in(dir)?;
         // A runtime for each run: no task of one store is left when the next begins.
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build()?;
         samples[at] = Some(runtime.block_on(run(STORES[at], work.path(), load))?);
     }
     Ok(samples.map(|sample| sample.expect("each store ran")))
