@@ -184,6 +184,7 @@ fn cure(class: &Class) -> Markup {
             Some(sync) => div.cure {
                 p.label { "The sync that is missing" }
                 p { (sync) @if more > 0 { ", and at " (more) " more places alike" } "." }
+                @if let Some(site) = &class.call_site { p.why { "That call is made in " code { (site) } "." } }
                 p.why { "With it put into this recording, no crash can leave any of these states." }
             },
             None => div.cure.none {
