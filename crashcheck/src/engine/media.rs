@@ -93,9 +93,13 @@ impl Known {
         let _quiet = super::quiet();
         let proven = self.marks.proven(&image);
         let sector = one_sector(&self.image, &image);
+        let strange = self.strange(&image);
         let asked = AssertUnwindSafe(|| {
             let mem = MemVfs::from_image(image);
             let first = self.open::<V>(&mem, proven, None, sector.as_deref());
+            if let Some(text) = mistaken(&strange, &first, &mem) {
+                return Outcome::Silent(text);
+            }
             let Some(lost) = first.alarm.filter(|_| !first.outcome.is_wrong()) else { return first.outcome };
             let second = self.open::<V>(&mem, proven, first.above, sector.as_deref());
             match (second.outcome, second.alarm) {
@@ -108,6 +112,15 @@ impl Known {
             }
         });
         catch_unwind(asked).unwrap_or_else(|cause| Outcome::Panic(super::panic_text(&*cause)))
+    }
+
+    /// Files that are not the store's.
+    fn strange(&self, image: &mem::Image) -> Vec<(String, mem::Content)> {
+        if image.files.len() <= self.image.files.len() {
+            return Vec::new();
+        }
+        let strange = image.files.iter().filter(|(name, _)| !self.image.files.contains_key(*name));
+        strange.map(|(name, content)| (name.clone(), content.clone())).collect()
     }
 
     /// Opens once; `above` is what an earlier open said.
@@ -125,7 +138,7 @@ impl Known {
                 let text = e.to_string();
                 let unhealed = sector.is_some_and(|file| !minor(file));
                 let outcome = if unhealed { Outcome::Unhealed(text) } else { Outcome::Refused(text) };
-                return Opened { outcome, alarm: None, above };
+                return Opened { outcome, alarm: None, above, unknown: None };
             }
         };
         // Not dropped in a panic: that may panic again.
@@ -138,7 +151,8 @@ impl Known {
             outcome => outcome,
         };
         drop(ManuallyDrop::into_inner(engine));
-        Opened { outcome, alarm: report.is_alarm().then_some(report.lost), above }
+        let unknown = Some(report.unknown.clone());
+        Opened { outcome, alarm: report.is_alarm().then_some(report.lost), above, unknown }
     }
 
     /// All that it holds.
@@ -205,6 +219,8 @@ struct Opened {
     alarm: Option<Vec<Lost>>,
     /// Above which position something may be missing.
     above: Option<Position>,
+    /// The files that an open named as not ours; `None` if it refused.
+    unknown: Option<Vec<String>>,
 }
 
 /// What came of damage.
@@ -353,6 +369,23 @@ pub fn extend(image: &mem::Image, file: &str, more: u64, byte: u8) -> mem::Image
     image
 }
 
+/// What became of files that are not the store's, if it is not that they were named and left alone.
+fn mistaken(strange: &[(String, mem::Content)], opened: &Opened, mem: &MemVfs) -> Option<String> {
+    let now = mem.image();
+    strange.iter().find_map(|(name, content)| match (now.files.get(name), &opened.unknown) {
+        (None, _) => Some(format!("{name}, which is not ours, was removed")),
+        (Some(now), _) if now != content => Some(format!("{name}, which is not ours, was changed")),
+        (_, Some(unknown)) if !unknown.contains(name) => {
+            Some(format!("{name}, which is not ours, is not named"))
+        }
+        _ => None,
+    })
+}
+
+/// Names that are nearly ours.
+const STRANGE: [&str; 6] =
+    ["spare-", "spare-notes", "spare-00000000000000FF", "0000000000000001.seg.old", "1.seg", "identity~"];
+
 /// Damage to whole files.
 #[derive(Clone, Debug)]
 pub struct FileDamage {
@@ -394,7 +427,8 @@ impl FileDamage {
     }
 }
 
-/// Every file missing, empty, swapped with each other, rolled back, or another store's.
+/// Every file missing, empty, swapped with each other, rolled back, or another store's; and files that are
+/// not the store's, with nothing in them or what each of its own has.
 pub fn damaged_files<V: Disk>(known: &Known) -> Vec<FileDamage> {
     let mut all = Vec::new();
     let image = &known.image;
@@ -411,6 +445,12 @@ pub fn damaged_files<V: Disk>(known: &Known) -> Vec<FileDamage> {
             if let Some(old) = old.files.get(name).filter(|old| *old != content) {
                 all.push(FileDamage::new(format!("{name} rolled back to {n}"), name, Some(old.clone())));
             }
+        }
+    }
+    for name in STRANGE {
+        let contents = image.files.iter().map(|(own, content)| (format!("with the bytes of {own}"), content));
+        for (what, content) in contents.chain([("empty".to_owned(), &mem::Content::from_bytes(&[]))]) {
+            all.push(FileDamage::new(format!("{name} there, {what}"), name, Some(content.clone())));
         }
     }
     for (n, other) in foreign::<V>().into_iter().enumerate() {

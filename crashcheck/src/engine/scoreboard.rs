@@ -341,8 +341,10 @@ fn sectors(piece: &Piece) -> Row {
 }
 
 fn files(piece: &Piece) -> Row {
-    let mut row =
-        Row::new("files", "missing, empty, swapped, rolled back, of another store: one and two at a time");
+    let mut row = Row::new(
+        "files",
+        "missing, empty, swapped, rolled back, of another store, not ours: one and two at a time",
+    );
     probe_all(&mut row, piece, |known, _| {
         let single = media::damaged_files::<MemVfs>(known);
         let pairs = single.iter().enumerate().flat_map(|(n, one)| {

@@ -4,7 +4,7 @@
 //! read back from the directory when it has returned, and noted. (C1) One change at a time: while one is
 //! being made, a thread that is about to make another waits, so the steps are in the order of the disk.
 //! Syncs go on beside, and cover what was noted before they began. (C2) What was stored into a shared
-//! mapping is found by comparing the file with what it held (see [`mapped`]). (C3) What these calls cannot
+//! mapping is found by comparing the file with what it held (see `mapped`). (C3) What these calls cannot
 //! tell is a gap: a ring that the user lets through, a range that was cloned, collapsed or inserted, a file
 //! that cannot be read back. (C4) However it ends, all that the program has started ends with it, and with
 //! us.

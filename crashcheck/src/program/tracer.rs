@@ -3,7 +3,7 @@
 //! I own the traced program and its stops: a seccomp filter stops a thread at those calls, whoever watches
 //! ([`Watch`]) is told when one begins and when it returned, and the thread goes on when that is noted. The
 //! calls that no file system is told of are [`syncs`]' (`sync` and `syncfs`, beside a recording file
-//! system); all that change a directory are [`calls`](super::calls)'. (T1) Forks, threads and new programs
+//! system); all that change a directory are [`calls`]'. (T1) Forks, threads and new programs
 //! are followed. (T2) `sync_file_range` promises nothing that outlives a crash, so it is no sync and is not
 //! looked at. (T3) Where tracing is not permitted the program runs without, and the watcher is told that it
 //! does. What being traced costs a program: it cannot trace another, set-user-id programs gain nothing, job
