@@ -5,7 +5,7 @@
 //! address. Which frame of a stack stands for it is the innermost that is the program's own: not the
 //! system's library, not a language's.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -40,7 +40,8 @@ const LANGUAGE: [&str; 13] = [
 /// The names of a recording's call sites.
 pub struct Symbols<'r> {
     recording: &'r Recording,
-    files: Vec<Option<Loader>>,
+    /// Opened when they are first asked for.
+    files: Vec<OnceCell<Option<Loader>>>,
     known: RefCell<HashMap<Frame, Vec<Place>>>,
 }
 
@@ -58,11 +59,10 @@ impl std::fmt::Debug for Symbols<'_> {
 }
 
 impl<'r> Symbols<'r> {
-    /// The names of a recording's sites; its files are opened, if they are there and the same.
+    /// The names of a recording's sites.
     #[must_use]
     pub fn new(recording: &'r Recording) -> Self {
-        let load = |module: &Module| is_same(module).then(|| Loader::new(&module.path).ok()).flatten();
-        let files = recording.modules.iter().map(load).collect();
+        let files = recording.modules.iter().map(|_| OnceCell::new()).collect();
         Self { recording, files, known: RefCell::default() }
     }
 
@@ -92,7 +92,8 @@ impl<'r> Symbols<'r> {
         };
         let file = Path::new(&module.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let namer = Namer { file, at: frame.at };
-        match &self.files[frame.module as usize] {
+        let load = || is_same(module).then(|| Loader::new(&module.path).ok()).flatten();
+        match self.files[frame.module as usize].get_or_init(load) {
             Some(loader) => namer.places(loader),
             None => vec![namer.place(None, "", None)],
         }
