@@ -25,7 +25,8 @@ use crate::results::{Conditions, LeftOut, Record, Results, Row, Table};
 use crate::syncs::Syncs;
 
 /// Engines of `--quick`.
-const QUICK: &[&str] = &["raw", "raw-8", "seawall", "seawall-512", "raft-engine", "okaywal"];
+const QUICK: &[&str] =
+    &["raw", "raw-8", "seawall", "seawall-512", "seawall-batched", "raft-engine", "okaywal"];
 /// How long the syncs of an engine are counted.
 const COUNTED: Duration = Duration::from_millis(50);
 /// What an engine writes before it is measured, so that none is measured cold.

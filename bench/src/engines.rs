@@ -39,6 +39,7 @@ pub(crate) const ENGINES: &[Engine] = &[
     Engine { name: "raw-8", home: Home::Here },
     Engine { name: "seawall", home: Home::Here },
     Engine { name: "seawall-512", home: Home::Here },
+    Engine { name: "seawall-batched", home: Home::Here },
     Engine { name: "raft-engine", home: Home::Peers(None) },
     Engine { name: "okaywal", home: Home::Peers(None) },
     Engine { name: "wal-db", home: MORE },
@@ -58,8 +59,12 @@ pub(crate) const HEAVY: &str = "rocksdb";
 
 impl Engine {
     /// Whether the engine has something to say on a workload: several syncs in flight need several
-    /// callers or a deep queue.
+    /// callers or a deep queue, a host that batches a deep queue.
     pub(crate) fn takes(&self, workload: &Workload) -> bool {
-        self.name != "raw-8" || workload.shape != Shape::Callers(1)
+        match (self.name, workload.shape) {
+            ("raw-8", shape) => shape != Shape::Callers(1),
+            ("seawall-batched", shape) => matches!(shape, Shape::Deep(_)),
+            _ => true,
+        }
     }
 }

@@ -250,7 +250,8 @@ fn targets(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
     for row in rows.iter().filter(of) {
         let Some(target) = Workload::named(&row.workload).and_then(|w| w.target) else { continue };
         let is_other = |other: &&Row| {
-            let own = [RAW, "raw-8", "seawall", "seawall-512"].contains(&other.engine.as_str());
+            let own =
+                [RAW, "raw-8", "seawall", "seawall-512", "seawall-batched"].contains(&other.engine.as_str());
             other.workload == row.workload && other.synced && !own
         };
         let best = rows.iter().filter(is_other).max_by(|a, b| a.ratio_to_raw.total_cmp(&b.ratio_to_raw));

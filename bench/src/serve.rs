@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use crate::drive::Run;
 use crate::raw::Raw;
-use crate::store::Store;
+use crate::store::{Batched, Store};
 use crate::subject::Subject;
 use crate::workload::Workload;
 
@@ -38,13 +38,14 @@ pub struct Args {
 pub type Open = fn(&str, &Path, &Workload) -> anyhow::Result<Option<Arc<dyn Subject>>>;
 
 /// The engines of this package: the raw limit with one and with eight syncs, and seawall with both
-/// alignment units.
+/// alignment units, or a host that batches.
 pub fn open(engine: &str, dir: &Path, workload: &Workload) -> anyhow::Result<Option<Arc<dyn Subject>>> {
     let store = |unit| Store::open(&dir.join("store"), workload.all_groups(), unit);
     Ok(Some(match engine {
         "raw" => Arc::new(Raw::new(dir, 1)?),
         "raw-8" => Arc::new(Raw::new(dir, 8)?),
         "seawall" => Arc::new(store(4096)?),
+        "seawall-batched" => Arc::new(Batched::new(store(4096)?)),
         "seawall-512" => Arc::new(store(512)?),
         _ => return Ok(None),
     }))

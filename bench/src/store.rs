@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall::{CreateOptions, Digest, Engine, Entry, GroupId, Index, LogId, Options, Outcome, WriteBatch};
 
@@ -89,5 +90,34 @@ impl Subject for Store {
             Err(e) => done(Err(e.into())),
         }
         Ok(())
+    }
+}
+
+/// A store with one group whose host batches what waits, as it would for an engine without callbacks.
+pub struct Batched {
+    store: Store,
+    /// The last index that is durable: what waits is not to be given up.
+    last: AtomicU64,
+}
+
+impl Batched {
+    /// Puts a host before a store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, last: AtomicU64::new(0) }
+    }
+}
+
+impl Subject for Batched {
+    fn append(&self, items: &[Item]) -> anyhow::Result<()> {
+        self.store.append(items)?;
+        self.last.store(items.last().map_or(0, |item| item.index), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn forget(&self, upto: &[(u64, u64)]) -> anyhow::Result<()> {
+        let last = self.last.load(Ordering::Relaxed);
+        let upto: Vec<_> = upto.iter().map(|(group, index)| (*group, *index.min(&last))).collect();
+        if last == 0 { Ok(()) } else { self.store.forget(&upto) }
     }
 }
