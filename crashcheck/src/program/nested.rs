@@ -93,6 +93,7 @@ fn recover(
             output: [Onward::Nowhere, Onward::Nowhere],
             // A leak checker in the command would refuse to be traced.
             by: record::By::Fuse { traced: false },
+            stacks: true,
             env: vec![("CRASHCHECK_DIR".into(), dir.clone().into()), ("CRASHCHECK_ACKS".into(), acks.into())],
             cwd: Some(dir.clone()),
         };

@@ -49,6 +49,8 @@ pub struct Options {
     pub patience: Option<Duration>,
     /// Who sees what it does.
     pub by: By,
+    /// Whether the stacks of its calls are kept.
+    pub stacks: bool,
     /// An error to put in the place of a call's result; for a file system alone.
     pub fault: Option<Fault>,
     /// Where the command's output goes.
@@ -122,7 +124,7 @@ pub fn record(options: &Options, stop: &AtomicBool) -> anyhow::Result<Recorded> 
     }
     raise_file_limit();
     let start = read_start(&dir, options.limit)?;
-    let tape = Arc::new(Tape::new(start, options.limit));
+    let tape = Arc::new(Tape::new(start, options.limit, options.stacks));
     let met = Arc::new(AtomicU64::new(0));
     let (end, exit) = match options.by {
         By::Fuse { traced } => on_file_system(options, traced, &dir, &tape, &met, stop)?,
@@ -285,11 +287,12 @@ fn run<R: Running>(
     })
 }
 
-/// Passes the command's output on while it does nothing else.
+/// Passes the command's output on while it does nothing else, and prepares the tape.
 fn pump(tape: &Tape, streams: &[io::PipeReader; 2], done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) && !tape.is_silent() {
         let mut polled = streams.each_ref().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN));
-        if poll(&mut polled, PollTimeout::from(50u8)).is_ok_and(|ready| ready > 0) {
+        tape.prepare();
+        if poll(&mut polled, PollTimeout::from(4u8)).is_ok_and(|ready| ready > 0) {
             let hung_up =
                 polled.iter().any(|fd| fd.revents().is_some_and(|e| e.contains(PollFlags::POLLHUP)));
             drop(tape.lock());

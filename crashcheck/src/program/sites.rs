@@ -29,6 +29,7 @@ const MOST_THREADS: usize = 256;
 /// The sites that were met.
 #[derive(Debug)]
 pub struct Sites {
+    looked_for: bool,
     met: HashMap<Vec<Frame>, u32>,
     modules: Modules,
     threads: HashMap<u32, Thread>,
@@ -81,23 +82,23 @@ pub struct Registers {
     pub sp: u64,
 }
 
-impl Default for Sites {
-    /// With the site that is not known, which is the first.
-    fn default() -> Self {
+impl Sites {
+    /// With the site that is not known, which is the first, and the only one unless they are looked for.
+    #[must_use]
+    pub fn new(looked_for: bool) -> Self {
+        let is_known_machine = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
         Self {
+            looked_for: looked_for && is_known_machine,
             met: HashMap::from([(Vec::new(), 0)]),
             modules: Modules::default(),
             threads: HashMap::new(),
             stack: vec![0; STACK],
         }
     }
-}
 
-impl Sites {
     /// The site of the call that a thread waits in; 0 if it is not known.
     pub fn of(&mut self, tid: u32) -> u32 {
-        let is_known_machine = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
-        if tid == 0 || !is_known_machine {
+        if tid == 0 || !self.looked_for {
             return 0;
         }
         self.registers(tid).map_or(0, |registers| self.walk(tid, registers))

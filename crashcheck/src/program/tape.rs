@@ -144,9 +144,10 @@ impl Pipe {
 }
 
 impl Tape {
-    /// A tape that begins with a recording's initial tree, and takes so many bytes.
+    /// A tape that begins with a recording's initial tree, and takes so many bytes; `sites` says whether call
+    /// sites are looked for.
     #[must_use]
-    pub fn new(start: Start, limit: u64) -> Self {
+    pub fn new(start: Start, limit: u64, sites: bool) -> Self {
         let next = start.inos.values().map(|ino| ino.0 + 1).max().unwrap_or(0);
         let reel = Reel {
             recording: start.recording,
@@ -156,7 +157,7 @@ impl Tape {
             next,
             calls: HashMap::new(),
             tasks: HashMap::new(),
-            sites: Sites::default(),
+            sites: Sites::new(sites),
             written: Written::default(),
             bytes: 0,
             limit,
@@ -178,6 +179,14 @@ impl Tape {
         lock(&self.pipes).iter_mut().for_each(|pipe| pipe.drain(&mut said));
         said.into_iter().for_each(|note| reel.say(note));
         reel
+    }
+
+    /// Does beforehand what a recorder would have to wait for.
+    pub fn prepare(&self) {
+        if lock(&self.inner).written.wants_piece() {
+            let piece = written::piece();
+            lock(&self.inner).written.take_piece(piece);
+        }
     }
 
     /// Whether every stream has ended.

@@ -167,6 +167,19 @@ pub(crate) fn ends() {
     assert_eq!((ran.code, ran.err.contains("goes with --by fuse")), (2, true), "{}", ran.err);
 }
 
+/// Who does not want call sites has none.
+pub(crate) fn no_stacks() {
+    let bench = Bench::new();
+    let ran = bench.record_with(&["--no-stacks"], "publish");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(read(&bench).sites.iter().all(Vec::is_empty), "{}", bench.show());
+    let json = bench.explore("check-publish", &[]).json();
+    assert_eq!(
+        (&json["verdict"], &json["classes"][0]["call_site"]),
+        (&"FAIL".into(), &serde_json::Value::Null)
+    );
+}
+
 /// A finding says where in the program the call is that is to be followed by a sync.
 pub(crate) fn call_sites() {
     for options in [&[][..], &ALONE] {

@@ -166,6 +166,7 @@ fn fault_options(args: &FaultArgs) -> anyhow::Result<faults::Options> {
             fault: None,
             output: [Onward::Nowhere, Onward::Nowhere],
             by: By::Fuse { traced: true },
+            stacks: true,
             env: Vec::new(),
             cwd: None,
         },
