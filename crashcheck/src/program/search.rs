@@ -346,3 +346,41 @@ impl Here<'_, '_, '_> {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::profile::{Profile, Unit};
+    use crate::core::trace::{Ino, Op, Step, Trace};
+    use std::sync::Arc;
+
+    /// What a stage loses after the last step, as the steps that are lost.
+    fn lost(stage_of: Stage, sites: &[u32]) -> BTreeSet<Vec<usize>> {
+        let create = Op::Create { path: "f".to_owned(), ino: Ino(0) };
+        let write = |at: u64| Op::Write { ino: Ino(0), offset: at * 512, data: Arc::from([1; 512]) };
+        let ops = [create, Op::SyncAll { ino: Ino(0) }, Op::SyncDir { path: String::new() }];
+        let steps: Vec<Step> = ops.into_iter().chain((0..4).map(write)).map(Step::from).collect();
+        let trace = Trace { steps, ..Trace::default() };
+        let mut script = Script::new(&trace, Profile::PosixStrict, Unit::Sector);
+        script.sites = [&[9, 9, 9], sites].concat();
+        let (reach, from) = (Reach { omissions: 1, tears: 0, seed: 1 }, script.steps.len());
+        let mut losses = BTreeSet::new();
+        let mut visit = |_: &mut Scene<'_>, loss: Loss| {
+            let data = loss.lost.iter().filter(|op| matches!(script.op(**op).effect, Effect::Data { .. }));
+            losses.insert(data.map(|op| script.op(*op).step - 3).collect());
+            ControlFlow::Continue(())
+        };
+        assert!(stage(stage_of, &script, from, &reach, &mut visit).is_continue());
+        losses
+    }
+
+    #[test]
+    fn what_one_site_did_is_lost_together_and_kept_alone() {
+        let sites = lost(Stage::Site, &[1, 2, 1, 3]);
+        // One of the three lost, one kept, and two lost, which is the third kept.
+        let wanted = [vec![0, 2], vec![1], vec![3], vec![1, 3], vec![0, 2, 3], vec![0, 1, 2]];
+        assert_eq!(sites, BTreeSet::from(wanted));
+        assert!(lost(Stage::Operation, &[1, 2, 1, 3]).iter().all(|lost| lost.len() <= 1));
+        assert!(lost(Stage::Site, &[0; 4]).is_empty(), "what is not known is no site");
+    }
+}

@@ -3,9 +3,9 @@
 //! I own the walk and the names of its ends. (A1) The thread waits in its call: the kernel tells its stack
 //! pointer and program counter (`/proc/TID/syscall`), its stack is read as it is, and walked by the call
 //! frame information of the files that are mapped, or by frame pointers where a file has none (on x86_64;
-//! elsewhere a site is the place of the call alone). (A2) A
-//! frame is a place in a file, so that equal calls of two runs have equal sites. (A3) A walk that cannot go
-//! on ends there; who may not be looked at has no site. Nothing fails for want of one.
+//! elsewhere a site is the place of the call alone). (A2) A frame is a place in a file, so that equal calls
+//! of two runs have equal sites. (A3) A walk that cannot go on ends there; who may not be looked at has no
+//! site. Nothing fails for want of one.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -145,10 +145,17 @@ impl Sites {
         let walked = thread.process.walk(registers, &self.stack[..read], &thread.memory);
         let next = u32::try_from(self.met.len()).expect("fewer sites than 2^32");
         let site = *self.met.entry(walked.frames).or_insert(next);
-        let place = |(at, address): (u64, u64)| Some((usize::try_from(at - registers.sp).ok()?, address));
-        let returns: Vec<_> = walked.returns.into_iter().map_while(place).collect();
-        let len = returns.iter().map(|(at, _)| at + 8).max().unwrap_or(8);
-        thread.last = Some(Walked { registers, len, returns, site });
+        let place = |(at, address): (u64, u64)| {
+            let at = usize::try_from(at.checked_sub(registers.sp)?).ok()?;
+            (self.stack[..read].get(at..at.checked_add(8)?)? == address.to_ne_bytes())
+                .then_some((at, address))
+        };
+        // What was not read where it is looked for again says nothing the next time.
+        let returns: Option<Vec<(usize, u64)>> = walked.returns.into_iter().map(place).collect();
+        thread.last = returns.filter(|returns| !returns.is_empty()).map(|returns| {
+            let len = returns.iter().map(|(at, _)| at + 8).max().unwrap_or(0);
+            Walked { registers, len, returns, site }
+        });
         site
     }
 }

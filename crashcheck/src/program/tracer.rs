@@ -221,6 +221,14 @@ impl<W: Watch> Tracer<W> {
         if event == libc::PTRACE_EVENT_SECCOMP.cast_unsigned() {
             return self.begins(pid);
         }
+        if event == libc::PTRACE_EVENT_EXEC.cast_unsigned() {
+            // Whichever thread has called it goes by its process's number from now on.
+            let former = Pid::from_raw(i32::try_from(ptrace::getevent(pid)?)?);
+            if former != pid {
+                self.known.remove(&former);
+                self.watch.ended(former);
+            }
+        }
         if event != 0 {
             return Ok(ptrace::cont(pid, None)?);
         }

@@ -55,6 +55,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("anybody_may_record_by_calls_alone", alone::as_anybody),
     ("calls_alone_leave_nothing_behind", alone::ends),
     ("a_finding_names_the_place_in_the_program", alone::call_sites),
+    ("a_thread_may_become_another_program", alone::threads_that_exec),
+    ("a_file_that_has_changed_names_nothing", alone::other_files),
     ("stacks_are_left_out_if_asked", alone::no_stacks),
     ("an_interrupt_leaves_nothing_behind", interrupts),
     ("a_kill_leaves_nothing_behind", kills),

@@ -42,7 +42,7 @@ pub(super) struct Change {
 #[derive(Debug)]
 enum What {
     Open(Opening),
-    Write { fd: i32, host: u64, place: Place, sync: Sync },
+    Write { fd: i32, host: u64, place: Place, sync: Sync, from_memory: bool },
     Cut { host: u64, len: u64 },
     Allocate { fd: i32, host: u64, range: Range<u64>, mode: FallocateFlags, before: u64 },
     MakeDir(Name),
@@ -118,7 +118,7 @@ impl Change {
     pub(super) fn is_exclusive(&self) -> bool {
         match self.what {
             What::Sync { .. } | What::WholeSync | What::Map { .. } => false,
-            What::Write { place, .. } => !matches!(place, Place::Pointer(_)) && self.call == "write",
+            What::Write { from_memory, .. } => from_memory,
             _ => true,
         }
     }
@@ -284,7 +284,9 @@ impl Calls {
             () if has(libc::O_DSYNC) || asked & libc::RWF_DSYNC != 0 => Sync::Data,
             () => Sync::None,
         };
-        Some(What::Write { fd, host, place, sync })
+        let from_file = [libc::SYS_sendfile, libc::SYS_splice, libc::SYS_copy_file_range];
+        let from_memory = !from_file.contains(&thread.call);
+        Some(What::Write { fd, host, place, sync, from_memory })
     }
 
     fn renaming(&self, thread: &Thread) -> Option<What> {
@@ -349,7 +351,7 @@ impl Calls {
     fn note_done(&mut self, reel: &mut Reel, pid: Pid, who: Who, what: What, result: u64) {
         match what {
             What::Open(opening) => self.opened(reel, pid, who, result, &opening),
-            What::Write { fd, host, place, sync } => {
+            What::Write { fd, host, place, sync, .. } => {
                 let Some(file) = self.readable(reel, pid, fd, host) else { return };
                 let moved = |to: u64| to.saturating_sub(result);
                 let at = match place {
