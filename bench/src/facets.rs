@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -197,9 +197,10 @@ impl Args {
 
     fn read_back(&self, engine: &Engine, plain: &Path, mib: f64, chunk: usize) -> anyhow::Result<(f64, f64)> {
         let begun = Instant::now();
-        let reader = engine.snapshot_reader(GROUP)?;
-        for part in reader.chunks() {
-            black_box(reader.read_chunk(part).map_err(|fault| anyhow::anyhow!("{fault}"))?);
+        let mut reader = engine.snapshot_reader(GROUP)?;
+        while let piece @ [_, ..] = black_box(reader.fill_buf()?) {
+            let len = piece.len();
+            reader.consume(len);
         }
         let read = mib / begun.elapsed().as_secs_f64();
         let begun = Instant::now();

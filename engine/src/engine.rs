@@ -323,14 +323,18 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// After an acknowledgement: recycles what it freed. What was acknowledged stands whatever comes
-    /// of this; an error poisons, and the next call says so.
+    /// of this; an error poisons, and the next call says so. A replaced snapshot may have thousands of files:
+    /// they go in the background, if there is one.
     fn tidy(&self) {
         let durable = self.shared.front().durable;
-        let waiting = {
+        let (dead, retired) = {
             let log = self.shared.log();
-            log.has_dead(durable) || log.retired.first().is_some_and(|(at, _)| *at <= durable)
+            (log.has_dead(durable), log.has_retired(durable))
         };
-        if waiting && let Err(e) = self.shared.reclaim() {
+        let later = retired && self.shared.ask_for_upkeep();
+        let (dead, retired) =
+            (dead.then(|| self.shared.recycle()), (retired && !later).then(|| self.shared.drop_retired()));
+        for e in [dead, retired].into_iter().flatten().filter_map(Result::err) {
             self.shared.poison_on(&e);
             metrics::counter!("seawall_reclaim_failures").increment(1);
             tracing::warn!(%e, "space was not reclaimed");
@@ -423,7 +427,7 @@ impl<V: Vfs> Engine<V> {
         let options = &self.shared.options;
         let known = self.shared.snapshots.clone();
         let builder = SnapshotBuilder::new(vfs, spec, options.zstd_level, options.chunk_bytes, known);
-        let builder = builder.map_err(Error::io("start", SNAPSHOTS))?;
+        let builder = builder.map_err(Error::io("start", SNAPSHOTS))?.on_threads(options.packing_threads());
         Ok(SnapshotWriter { engine: self, builder, group, id })
     }
 
@@ -440,7 +444,8 @@ impl<V: Vfs> Engine<V> {
         let known = &self.shared.snapshots;
         let reader =
             SnapshotReader::open_pinned(&vfs, &self.shape.identity, pointer.digest, self.clean, known);
-        reader.map_err(|fault| Error::Snapshot { fault })
+        let reader = reader.map_err(|fault| Error::Snapshot { fault })?;
+        Ok(reader.on_threads(self.shared.options.unpacking_threads()))
     }
 
     /// How the store stands; works on a poisoned handle too.
@@ -476,6 +481,7 @@ impl<V: Vfs> Engine<V> {
             let cause = front.poison.clone().unwrap_or_else(|| "the handle was closed".into());
             return Err(Error::Poisoned { cause });
         }
+        self.shared.drop_retired()?;
         self.shared.front().closed = true;
         let mut log = self.shared.log();
         log.seal(Seal::Closed, SegmentId(0))?;

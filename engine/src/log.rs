@@ -537,6 +537,12 @@ impl<V: Vfs> Log<V> {
         self.dead.iter().any(|(id, at)| *id != active && *at <= durable && self.sealed.contains_key(id))
     }
 
+    /// Whether there are files of a snapshot that no pointer names any more.
+    #[must_use]
+    pub fn has_retired(&self, durable: Position) -> bool {
+        self.retired.first().is_some_and(|(at, _)| *at <= durable)
+    }
+
     /// Where an entry can be read.
     #[must_use]
     pub fn locate(

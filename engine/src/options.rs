@@ -21,6 +21,9 @@ pub const SEGMENTS_AHEAD: usize = 2;
 /// compacted as it grows then neither fills segments nor removes any, whichever comes first.
 pub const SEGMENTS_KEPT: usize = RESERVED_SEGMENTS + 2 * SEGMENTS_AHEAD;
 
+/// Chunks of a snapshot that are packed or unpacked at once, if there are as many processors.
+pub const SNAPSHOT_THREADS: usize = 2;
+
 /// What `create` fixes for the life of a store.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
@@ -70,7 +73,7 @@ impl CreateOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
     /// Background threads, started when first needed: one commits what nobody waits for, one
-    /// delivers callbacks.
+    /// delivers callbacks; up to three more while a snapshot is written, up to two while one is streamed.
     #[default]
     Threads,
     /// Nothing runs in the background: `wait`, `begin_flush` and `maintain` do everything on the
@@ -152,6 +155,21 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Threads beside the host's own that pack a snapshot: one more than work at once, for one waits for a sync.
+    pub(crate) fn packing_threads(&self) -> usize {
+        self.threads().map_or(0, |threads| threads + 1)
+    }
+
+    /// Threads beside the host's own that unpack a snapshot.
+    pub(crate) fn unpacking_threads(&self) -> usize {
+        self.threads().unwrap_or(0)
+    }
+
+    fn threads(&self) -> Option<usize> {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        (self.driver == Driver::Threads).then(|| processors().min(SNAPSHOT_THREADS))
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |option, why| Err(Error::InvalidOption { option, why });
         if !(1..=64).contains(&self.max_syncs_in_flight) {

@@ -12,11 +12,13 @@
 //!
 //! I do not know the log, nor whether a pointer became durable: the engine tells [`usage::ChunkUse`].
 
+mod ahead;
 pub mod builder;
 pub mod collect;
 pub mod format;
 pub mod reader;
 pub mod usage;
+mod writer;
 
 #[cfg(test)]
 mod tests;

@@ -188,6 +188,29 @@ fn snapshots_are_published_read_installed_and_retired() {
 }
 
 #[test]
+fn a_closed_store_has_no_file_of_a_replaced_snapshot() {
+    for driver in [Driver::Caller, Driver::Threads] {
+        let (vfs, engine) = fresh();
+        drop(engine);
+        let options = Options { driver, ..caller() };
+        let (engine, _) = Engine::open_in(vfs.clone(), options).unwrap();
+        engine.append(G, &[entry(1, 1)]).unwrap();
+        for byte in 0..4 {
+            let mut writer = engine.snapshot_writer(G, LogId::new(1, 1), b"").unwrap();
+            let bytes: Vec<u8> = (0..40 * 512u32).map(|n| ((n / 512) as u8) ^ (64 * byte)).collect();
+            writer.write_all(&bytes).unwrap();
+            writer.publish().unwrap();
+            let mut back = Vec::new();
+            engine.snapshot_reader(G).unwrap().read_to_end(&mut back).unwrap();
+            assert_eq!(back, bytes);
+        }
+        engine.close().unwrap();
+        let files = vfs.image().files.keys().filter(|n| n.starts_with("snapshots/")).count();
+        assert_eq!(files, 41, "forty chunks and one manifest with {driver:?}");
+    }
+}
+
+#[test]
 fn a_batch_is_refused_whole() {
     let (_vfs, engine) = fresh();
     let mut batch = WriteBatch::new();

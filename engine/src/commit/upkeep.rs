@@ -75,10 +75,20 @@ impl<V: Vfs> Shared<V> {
     }
 
     /// Recycles what is dead and durable, and drops retired snapshots.
-    pub(crate) fn reclaim(&self) -> Result<()> {
+    fn reclaim(&self) -> Result<()> {
+        self.recycle()?;
+        self.drop_retired()
+    }
+
+    /// Recycles the segments that are dead and durable.
+    pub(crate) fn recycle(&self) -> Result<()> {
         let durable = self.front().durable;
-        self.log().recycle(durable)?;
-        // A snapshot may have thousands of files: no append waits for their removal.
+        self.log().recycle(durable)
+    }
+
+    /// Removes the files of retired snapshots. No append waits for it.
+    pub(crate) fn drop_retired(&self) -> Result<()> {
+        let durable = self.front().durable;
         while let Some((vfs, digest)) = self.next_retired(durable) {
             collect::retire(&vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
         }
@@ -94,12 +104,21 @@ impl<V: Vfs> Shared<V> {
         Some((log.vfs.clone(), digest))
     }
 
+    /// Lets the driver do what [`Shared::maintain`] does; `false` if there is none.
+    pub(crate) fn ask_for_upkeep(&self) -> bool {
+        let background = self.options.driver == Driver::Threads;
+        if background {
+            self.front().upkeep = true;
+            self.work.notify_one();
+        }
+        background
+    }
+
     /// Fills the reserve in the background, if there is one.
     pub(crate) fn attend_reserve(self: &Arc<Self>) -> Result<()> {
-        if self.options.driver == Driver::Caller {
+        if !self.ask_for_upkeep() {
             return Ok(());
         }
-        self.front().upkeep = true;
         self.start_driver().map_err(Error::io("start", "the driver's thread"))
     }
 

@@ -1,27 +1,24 @@
 //! Writing a snapshot: bytes in, synced chunks and a synced manifest out.
 //!
 //! I own the order of a publication up to its pointer: each chunk is written and synced when it is
-//! full; [`SnapshotBuilder::finish`] writes and syncs the manifest, then syncs the directory. (B1)
-//! After any error the builder is spent: its files are removed and no call on it succeeds. (B2) A
-//! name is held in the table before its file is created. (B3) A file that is there already is used
-//! only if the table says that it is durable and its bytes are sound; else it is written anew.
-//!
-//! I do not know whether a pointer will be written: see [`ChunkUse::point`] and
-//! [`discard`](super::collect::discard).
+//! full, on this thread or on another; [`SnapshotBuilder::finish`] waits for all of them, writes and syncs
+//! the manifest, then syncs the directory. (B1) After any error the builder is spent: its files are removed
+//! and no call on it succeeds; what went wrong with a chunk may be said by a later call. I do not know how a
+//! single file comes to be there (see writer), nor whether a pointer will be written: see
+//! [`ChunkUse::point`] and [`discard`](super::collect::discard).
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use crate::planted::Bug;
-use crate::snapshot::format::{
-    ChunkHeader, ChunkRef, Codec, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_MEMBERSHIP_BYTES, Manifest, chunk,
-};
-use crate::snapshot::reader::{Scratch, load_chunk, read_manifest};
-use crate::snapshot::usage::{self, ChunkUse, Claim, lock};
+use crate::snapshot::format::{ChunkRef, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_MEMBERSHIP_BYTES, Manifest, chunk};
+use crate::snapshot::reader::read_manifest;
+use crate::snapshot::usage::{ChunkUse, lock};
+use crate::snapshot::writer::{Packer, Writer, Writers};
 use crate::snapshot::{DIR, FileName, SnapshotIo, SnapshotSpec, hash_of};
 use crate::types::Digest;
-use crate::vfs::{File, Vfs, write_all_at};
+use crate::vfs::Vfs;
 
 /// A snapshot whose files and names are durable, but that no pointer names yet. Its files stay until
 /// the engine says [`ChunkUse::point`] or [`discard`](super::collect::discard), or the next open
@@ -41,20 +38,20 @@ pub struct SealedSnapshot {
 
 /// Takes a snapshot's bytes through [`io::Write`]. Dropping it unfinished removes its files.
 pub struct SnapshotBuilder<V: Vfs> {
-    vfs: V,
     spec: SnapshotSpec,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
     chunk_bytes: usize,
     known: Arc<Mutex<ChunkUse>>,
+    writer: Arc<Writer<V>>,
+    packer: Packer,
+    /// Threads to write chunks on, once there are any.
+    threads: usize,
+    others: Option<Writers>,
     /// Room for a chunk's header, then raw bytes: less than a chunk between two calls.
     buffer: Vec<u8>,
-    packed: Vec<u8>,
     chunks: Vec<ChunkRef>,
+    /// The chunks that are written, or will be.
+    given: BTreeSet<Digest>,
     total: u64,
-    held: BTreeSet<FileName>,
-    /// Claimed, and not yet synced.
-    writing: Option<FileName>,
-    repaired: Vec<String>,
     spent: bool,
 }
 
@@ -74,24 +71,32 @@ impl<V: Vfs> SnapshotBuilder<V> {
             return Err(invalid("a chunk is of 1 byte to 64 MiB"));
         }
         if u32::try_from(spec.membership.len()).is_ok_and(|len| len <= MAX_MEMBERSHIP_BYTES) {
+            let writer = Arc::new(Writer::new(vfs, spec.store, known.clone()));
             Ok(Self {
-                vfs,
                 spec,
-                zstd: zstd_level.map(zstd::bulk::Compressor::new).transpose()?,
                 chunk_bytes: usize::try_from(chunk_bytes).expect("at least 32-bit"),
                 known,
+                writer,
+                packer: Packer::new(zstd_level)?,
+                threads: 0,
+                others: None,
                 buffer: vec![0; chunk::LEN],
-                packed: Vec::new(),
                 chunks: Vec::new(),
+                given: BTreeSet::new(),
                 total: 0,
-                held: BTreeSet::new(),
-                writing: None,
-                repaired: Vec::new(),
                 spent: false,
             })
         } else {
             Err(invalid("a membership is of at most 1 MiB"))
         }
+    }
+
+    /// Packs, writes and syncs full chunks on so many threads of its own, each with memory for two chunks;
+    /// as many wait for them as there are threads. Without any, the caller's thread does it.
+    #[must_use]
+    pub fn on_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
     }
 
     /// Makes the snapshot durable, all but the pointer to it.
@@ -121,6 +126,7 @@ impl<V: Vfs> SnapshotBuilder<V> {
         if self.buffered() > 0 {
             self.cut()?;
         }
+        self.others.take().map_or(Ok(()), Writers::finish)?;
         let manifest = Manifest {
             spec: self.spec.clone(),
             chunk_bytes: u32::try_from(self.chunk_bytes).expect("bounded by new"),
@@ -129,20 +135,18 @@ impl<V: Vfs> SnapshotBuilder<V> {
         };
         let bytes = manifest.encode();
         let digest = hash_of(&bytes);
-        self.place(FileName::Manifest(digest), &bytes, |builder| {
-            read_manifest(&builder.vfs, &builder.spec.identity(), digest).is_ok()
-        })?;
+        let identity = self.spec.identity();
+        self.writer
+            .place(FileName::Manifest(digest), &bytes, |vfs| read_manifest(vfs, &identity, digest).is_ok())?;
         self.sync_names()?;
 
         lock(&self.known).sealed(digest, &manifest);
-        // The holds are now the sealed snapshot's; dropping the builder gives none back.
-        self.held.clear();
         self.spent = true;
         Ok(SealedSnapshot {
             digest,
             chunks: u32::try_from(manifest.chunks.len()).expect("bounded by cut"),
             bytes: self.total,
-            repaired: std::mem::take(&mut self.repaired),
+            repaired: self.writer.keep(),
         })
     }
 
@@ -150,7 +154,7 @@ impl<V: Vfs> SnapshotBuilder<V> {
     /// for good, so no snapshot is sealed after it until the store is opened again.
     fn sync_names(&self) -> io::Result<()> {
         if !V::planted(Bug::SnapshotDirNotSynced)
-            && let Err(error) = self.vfs.sync_dir(DIR)
+            && let Err(error) = self.writer.vfs.sync_dir(DIR)
         {
             lock(&self.known).doubt_names();
             return Err(SnapshotIo::named(DIR, error));
@@ -180,123 +184,35 @@ impl<V: Vfs> SnapshotBuilder<V> {
         }
         let raw_len = u32::try_from(self.buffered()).expect("bounded by the chunk size");
         let part = ChunkRef { hash: hash_of(&self.buffer[chunk::LEN..]), raw_len };
-        let name = FileName::Chunk(part.hash);
-        if !self.held.contains(&name) {
-            let (mut buffer, mut packed) =
-                (std::mem::take(&mut self.buffer), std::mem::take(&mut self.packed));
-            let bytes = self.encode(&part, &mut buffer, &mut packed)?;
-            self.place(name, bytes, |builder| {
-                load_chunk(&builder.vfs, &builder.spec.store, &part, false, &mut Scratch::default()).is_ok()
-            })?;
-            (self.buffer, self.packed) = (buffer, packed);
-        }
         self.chunks.push(part);
         self.total += u64::from(raw_len);
+        if self.given.insert(part.hash) {
+            self.give(part)?;
+        }
         self.buffer.truncate(chunk::LEN);
         Ok(())
     }
 
-    /// The chunk file's bytes: in `packed` if compression makes them fewer, else in `buffer`.
-    fn encode<'a>(
-        &mut self,
-        part: &ChunkRef,
-        buffer: &'a mut [u8],
-        packed: &'a mut Vec<u8>,
-    ) -> io::Result<&'a [u8]> {
-        let raw = &buffer[chunk::LEN..];
-        let mut stored_len = part.raw_len;
-        let mut codec = Codec::Stored;
-        if let Some(zstd) = &mut self.zstd {
-            packed.resize(chunk::LEN + zstd::zstd_safe::compress_bound(raw.len()), 0);
-            let len = zstd.compress_to_buffer(raw, &mut packed[chunk::LEN..])?;
-            if len < raw.len() {
-                packed.truncate(chunk::LEN + len);
-                stored_len = u32::try_from(len).expect("shorter than the chunk");
-                codec = Codec::Zstd;
-            }
+    /// Gives the buffered chunk to another thread, or writes it on this one.
+    fn give(&mut self, part: ChunkRef) -> io::Result<()> {
+        let full = self.buffered() == self.chunk_bytes;
+        if full && self.threads > 0 && self.others.is_none() {
+            self.others = Writers::start(self.threads, &self.writer, self.packer.level());
         }
-        let file: &mut [u8] = if codec == Codec::Zstd { packed } else { buffer };
-        let header = ChunkHeader {
-            codec,
-            store: self.spec.store,
-            raw_len: part.raw_len,
-            stored_len,
-            hash: part.hash,
-            stored_crc: crc32fast::hash(&file[chunk::LEN..]),
-        };
-        file[..chunk::LEN].copy_from_slice(&header.encode());
-        Ok(file)
+        if full && let Some(others) = &self.others {
+            return others.give(part, &mut self.buffer);
+        }
+        self.writer.place_chunk(&part, &mut self.buffer, &mut self.packer)
     }
 
-    /// Sees to it that the file is there, synced, and held by this builder.
-    fn place(&mut self, name: FileName, bytes: &[u8], is_sound: impl Fn(&Self) -> bool) -> io::Result<()> {
-        loop {
-            match usage::claim(&self.known, name) {
-                Claim::Trust if is_sound(self) => {
-                    self.held.insert(name);
-                    return Ok(());
-                }
-                Claim::Trust => lock(&self.known).distrust(name),
-                Claim::Write { replace, repair } => {
-                    self.held.insert(name);
-                    self.writing = Some(name);
-                    self.write_file(name, bytes, replace)?;
-                    self.writing = None;
-                    lock(&self.known).written(name);
-                    if repair {
-                        self.repaired.push(name.path());
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Writes and syncs a file; its name is not durable yet.
-    fn write_file(&self, name: FileName, bytes: &[u8], replace: bool) -> io::Result<()> {
-        let path = if replace { name.part_path() } else { name.path() };
-        let named = |error| SnapshotIo::named(&path, error);
-        let file = match self.vfs.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if V::planted(Bug::StaleChunkReused) && !replace {
-                    return Ok(());
-                }
-                // Nobody synced it, or the sync failed: its bytes may be in the cache and not on disk.
-                self.vfs.remove(&path).map_err(named)?;
-                self.vfs.create(&path).map_err(named)?
-            }
-            created => created.map_err(named)?,
-        };
-        write_all_at::<V>(&file, bytes, 0).map_err(named)?;
-        let skipped = match name {
-            FileName::Chunk(_) => V::planted(Bug::SnapshotDataNotSynced),
-            FileName::Manifest(_) => V::planted(Bug::ManifestNotSynced),
-        };
-        if !skipped {
-            file.sync_data().map_err(named)?;
-        }
-        if replace {
-            self.vfs.rename(&path, &name.path()).map_err(named)?;
-        }
-        Ok(())
-    }
-
-    /// Gives all holds back and removes the files that nobody else needs. Best effort: what stays is
-    /// a left-over, which nobody trusts and the next open sweeps.
+    /// Gives all holds back and removes the files that nobody else needs.
     fn abandon(&mut self) {
         self.spent = true;
-        let mut table = lock(&self.known);
-        for name in std::mem::take(&mut self.held) {
-            let unwritten = self.writing == Some(name);
-            // Before the release: a waiting builder may write the same replacement next.
-            if unwritten {
-                let _ = self.vfs.remove(&name.part_path());
-            }
-            if table.release(name, unwritten) {
-                let _ = self.vfs.remove(&name.path());
-            }
+        if let Some(others) = self.others.take() {
+            // Its error is not the first one.
+            let _ = others.finish();
         }
-        self.writing = None;
+        self.writer.abandon();
     }
 }
 
@@ -322,7 +238,7 @@ impl<V: Vfs> io::Write for SnapshotBuilder<V> {
 
 impl<V: Vfs> Drop for SnapshotBuilder<V> {
     fn drop(&mut self) {
-        if !self.held.is_empty() {
+        if !self.spent {
             self.abandon();
         }
     }

@@ -4,10 +4,11 @@
 //! never write. A chunk is copied first and the copy verified, also under a mapping, so that what was
 //! checked is what is given. I do not know pointers: who opens a snapshot brings its digest.
 
-use std::io;
+use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex};
 
 use crate::planted::Bug;
+use crate::snapshot::ahead::{Ahead, Load};
 use crate::snapshot::collect::release_all;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, Flaw, MAX_MANIFEST_BYTES, Manifest, chunk};
 use crate::snapshot::usage::{ChunkUse, lock};
@@ -15,12 +16,15 @@ use crate::snapshot::{FileName, SnapshotFault, SnapshotSpec, hash_of};
 use crate::types::{Digest, GroupId, Identity, Incarnation, LogId};
 use crate::vfs::{Access, File, Vfs, read_exact_at};
 
-/// Streams one snapshot through [`io::Read`]. An error of a read wraps a [`SnapshotFault`]; the
+/// Streams one snapshot through [`io::Read`], or without a copy through [`io::BufRead`]. An error of a read wraps a [`SnapshotFault`]; the
 /// reader stays where it was.
 pub struct SnapshotReader<V: Vfs> {
     vfs: V,
     manifest: Manifest,
     mapped: bool,
+    /// Threads to load chunks ahead on, once there are any.
+    threads: usize,
+    ahead: Option<Ahead>,
     scratch: Scratch,
     /// The next chunk to load, and how much of the loaded one is given.
     next: usize,
@@ -41,11 +45,20 @@ impl<V: Vfs> SnapshotReader<V> {
             vfs: vfs.clone(),
             manifest,
             mapped,
+            threads: 0,
+            ahead: None,
             scratch: Scratch::default(),
             next: 0,
             given: 0,
             _pin: None,
         })
+    }
+
+    /// While it is streamed, loads and verifies the chunks that come next on so many threads of its own, each
+    /// with memory for three of them.
+    #[must_use]
+    pub fn on_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// As [`open`](Self::open), and keeps the files until the reader is dropped, even if the snapshot
@@ -143,24 +156,61 @@ impl<V: Vfs> SnapshotReader<V> {
     }
 }
 
+impl<V: Vfs> SnapshotReader<V> {
+    /// Loads the next chunk, on this thread if no other one does.
+    fn load_next(&mut self) -> Result<(), SnapshotFault> {
+        let chunks = &self.manifest.chunks[self.next..];
+        if self.threads > 0 && chunks.len() > 1 {
+            let (threads, mapped) = (std::mem::take(&mut self.threads), self.mapped);
+            let load = || -> Box<Load> {
+                let (vfs, store) = (self.vfs.clone(), self.manifest.spec.store);
+                let mut scratch = Scratch::default();
+                Box::new(move |part, memory| {
+                    scratch.raw = memory;
+                    load_chunk(&vfs, &store, part, mapped, &mut scratch)?;
+                    Ok(std::mem::take(&mut scratch.raw))
+                })
+            };
+            self.ahead = Ahead::start(threads, chunks, load);
+        }
+        if let Some(loaded) = self.ahead.as_mut().and_then(|ahead| ahead.next(&mut self.scratch.raw)) {
+            return loaded.inspect_err(|_| {
+                // Who tries again reads again.
+                self.ahead = None;
+                self.scratch.raw.clear();
+            });
+        }
+        self.ahead = None;
+        load_chunk(&self.vfs, &self.manifest.spec.store, &chunks[0], self.mapped, &mut self.scratch)
+    }
+}
+
 impl<V: Vfs> io::Read for SnapshotReader<V> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
-        while self.given == self.scratch.raw.len() {
-            let Some(part) = self.manifest.chunks.get(self.next) else {
-                return Ok(0);
-            };
-            self.given = 0;
-            load_chunk(&self.vfs, &self.manifest.spec.store, part, self.mapped, &mut self.scratch)?;
-            self.next += 1;
-        }
-        let rest = &self.scratch.raw[self.given..];
+        let rest = self.fill_buf()?;
         let n = rest.len().min(out.len());
         out[..n].copy_from_slice(&rest[..n]);
-        self.given += n;
+        self.consume(n);
         Ok(n)
+    }
+}
+
+/// What is left of a chunk, without a copy.
+impl<V: Vfs> io::BufRead for SnapshotReader<V> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.given == self.scratch.raw.len() && self.next < self.manifest.chunks.len() {
+            self.given = 0;
+            self.load_next()?;
+            self.next += 1;
+        }
+        Ok(&self.scratch.raw[self.given..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.given = (self.given + n).min(self.scratch.raw.len());
     }
 }
 

@@ -5,6 +5,7 @@ mod bugs;
 mod damage;
 mod errors;
 mod removal;
+mod threads;
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};

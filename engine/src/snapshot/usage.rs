@@ -296,10 +296,10 @@ fn distinct(manifest: &Manifest) -> Vec<Digest> {
     chunks
 }
 
-/// Takes the table's lock. A panic elsewhere leaves the counts too high at worst, and then a file
-/// stays until the next open.
-pub(super) fn lock(known: &Mutex<ChunkUse>) -> MutexGuard<'_, ChunkUse> {
-    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Takes a lock, of the table above all. A panic elsewhere leaves the counts too high at worst, and then a
+/// file stays until the next open.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Claims a name; waits while another builder writes the file.

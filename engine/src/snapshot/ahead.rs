@@ -1,0 +1,80 @@
+//! Chunks of a snapshot, loaded and verified on other threads before they are asked for.
+//!
+//! I own their order: with `n` threads, each loads every `n`-th chunk, and they are asked in turn. (A1) A
+//! thread holds at most two chunks that nobody has asked for. (A2) A thread ends with its first error, which
+//! is given in place of the chunk. (A3) All are gone when an [`Ahead`] is. I do not know what a sound chunk
+//! is (see reader).
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::snapshot::SnapshotFault;
+use crate::snapshot::format::ChunkRef;
+
+type Loaded = Result<Vec<u8>, SnapshotFault>;
+
+/// Loads a chunk's bytes into memory that is given.
+pub(super) type Load = dyn FnMut(&ChunkRef, Vec<u8>) -> Loaded + Send;
+
+/// Threads that load chunks.
+pub(super) struct Ahead {
+    lanes: Vec<Lane>,
+    next: usize,
+}
+
+/// One thread.
+struct Lane {
+    full: Option<Receiver<Loaded>>,
+    empty: Sender<Vec<u8>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// Starts so many threads for these chunks; `None` if they cannot be started.
+    pub(super) fn start(threads: usize, chunks: &[ChunkRef], load: impl Fn() -> Box<Load>) -> Option<Self> {
+        let lane = |n| Lane::start(chunks.iter().skip(n).step_by(threads).copied().collect(), load());
+        let lanes = (0..threads).map(lane).collect::<Option<Vec<_>>>()?;
+        Some(Self { lanes, next: 0 })
+    }
+
+    /// Waits for the next chunk, in place of the one before; `None` if its thread is gone.
+    pub(super) fn next(&mut self, raw: &mut Vec<u8>) -> Option<Result<(), SnapshotFault>> {
+        let lane = &self.lanes[self.next];
+        self.next = (self.next + 1) % self.lanes.len();
+        let loaded = lane.full.as_ref()?.recv().ok()?;
+        Some(loaded.map(|loaded| {
+            // A thread that has ended needs no memory.
+            let _ = lane.empty.send(std::mem::replace(raw, loaded));
+        }))
+    }
+}
+
+impl Lane {
+    fn start(chunks: Vec<ChunkRef>, mut load: Box<Load>) -> Option<Self> {
+        let (loaded, full) = sync_channel(1);
+        let (empty, free) = channel();
+        let run = move || fill(&chunks, &mut *load, &loaded, &free);
+        let thread = std::thread::Builder::new().name("seawall-snapshot".into()).spawn(run).ok()?;
+        Some(Self { full: Some(full), empty, thread: Some(thread) })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // The thread finds nobody to give its chunk to.
+        self.full = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn fill(chunks: &[ChunkRef], load: &mut Load, loaded: &SyncSender<Loaded>, free: &Receiver<Vec<u8>>) {
+    for part in chunks {
+        let chunk = load(part, free.try_recv().unwrap_or_default());
+        let last = chunk.is_err();
+        if loaded.send(chunk).is_err() || last {
+            return;
+        }
+    }
+}
