@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sample::{Latencies, Sample};
-use crate::subject::{Done, Item, Subject};
+use crate::subject::{Item, Subject};
 use crate::workload::{Shape, Workload};
 
 /// How much is appended before older entries are given up.
@@ -152,15 +152,37 @@ impl Run {
     ) -> anyhow::Result<()> {
         for _ in 0..window.wait_for(depth) {
             for item in self.batch(caller) {
-                let begun = Instant::now();
-                let window = window.clone();
-                let done: Done = Box::new(move |result| window.settle(begun, result));
+                let done = Done { begun: Instant::now(), window: Some(window.clone()) };
                 if let Err((item, done)) = self.subject.submit(item, done) {
                     queue.push(item, done);
                 }
             }
         }
         self.forget(caller)
+    }
+}
+
+/// An entry in flight: called when it is durable, or will never be. To drop it is to say that it was refused.
+pub struct Done {
+    begun: Instant,
+    /// `None` when it was called.
+    window: Option<Arc<Window>>,
+}
+
+impl Done {
+    /// Says what became of the entry.
+    pub fn call(mut self, result: anyhow::Result<()>) {
+        if let Some(window) = self.window.take() {
+            window.settle(self.begun, result);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(window) = self.window.take() {
+            window.settle(self.begun, Err(anyhow::anyhow!("an entry was refused")));
+        }
     }
 }
 
@@ -204,7 +226,8 @@ impl Window {
             Ok(()) => seen.latencies.record(begun.elapsed()),
             Err(e) => seen.failed = Some(format!("{e:#}")),
         }
-        if seen.in_flight < seen.wanted {
+        // Once: each call is one of the kernel's, whether somebody waits or not.
+        if seen.in_flight + 1 == seen.wanted {
             self.settled.notify_one();
         }
     }
@@ -252,7 +275,7 @@ impl Queue {
             drop(waiting);
             let result = subject.append(&items).map_err(|e| format!("{e:#}"));
             for done in callbacks {
-                done(result.clone().map_err(|e| anyhow::anyhow!(e)));
+                done.call(result.clone().map_err(|e| anyhow::anyhow!(e)));
             }
             waiting = lock(&self.waiting);
         }

@@ -144,7 +144,7 @@ fn append(engine: &Engine, units: u64, each: u64) -> anyhow::Result<()> {
     engine.create_group(GROUP)?;
     let data = data();
     for first in (1..=units).step_by(usize::try_from(each)?) {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::with_capacity(usize::try_from(each)?);
         for index in first..first + each {
             batch.append(GROUP, Entry::command(index, 1, data.clone()));
         }
@@ -162,7 +162,7 @@ fn groups(engine: &Engine, units: u64) -> anyhow::Result<()> {
     durable(engine, batch)?;
     let data = data();
     for index in 1..=units / GROUPS {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::with_capacity(usize::try_from(GROUPS)?);
         for group in 0..GROUPS {
             batch.append(GroupId(group), Entry::command(index, 1, data.clone()));
         }
@@ -179,7 +179,7 @@ fn callbacks(engine: &Engine, units: u64) -> anyhow::Result<()> {
         let mut batch = WriteBatch::new();
         batch.append(GROUP, Entry::command(index, 1, data.clone()));
         let sender = sender.clone();
-        engine.write(batch)?.on_durable(move |outcome| sender.send(outcome).expect("somebody listens"));
+        engine.write_then(batch, move |outcome| sender.send(outcome).expect("somebody listens"))?;
     }
     drop(sender);
     let durable = receiver.iter().filter(|outcome| *outcome == Outcome::Durable).count();

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall::{CreateOptions, Digest, Engine, Entry, GroupId, Index, LogId, Options, Outcome, WriteBatch};
 
-use crate::subject::{Done, Item, Subject};
+use crate::drive::Done;
+use crate::subject::{Item, Subject};
 
 /// A store, open for writing; it is closed when it is dropped.
 pub struct Store {
@@ -59,7 +60,7 @@ fn append(batch: &mut WriteBatch, item: Item) {
 
 impl Subject for Store {
     fn append(&self, items: &[Item]) -> anyhow::Result<()> {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::with_capacity(items.len());
         items.iter().for_each(|item| append(&mut batch, item.clone()));
         settled(self.engine().write(batch)?.wait())
     }
@@ -85,9 +86,8 @@ impl Subject for Store {
     fn submit(&self, item: Item, done: Done) -> Result<(), (Item, Done)> {
         let mut batch = WriteBatch::new();
         append(&mut batch, item);
-        match self.engine().write(batch) {
-            Ok(ticket) => ticket.on_durable(move |outcome| done(settled(outcome))),
-            Err(e) => done(Err(e.into())),
+        if let Err(e) = self.engine().write_then(batch, move |outcome| done.call(settled(outcome))) {
+            eprintln!("seawall: {e}");
         }
         Ok(())
     }

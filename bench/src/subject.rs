@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::drive::Done;
+
 /// One entry for one group.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -15,9 +17,6 @@ pub struct Item {
     /// Its bytes.
     pub data: Arc<[u8]>,
 }
-
-/// What is called when an entry is durable, or will never be.
-pub type Done = Box<dyn FnOnce(anyhow::Result<()>) + Send>;
 
 /// An engine that is open on a directory of its own.
 pub trait Subject: Send + Sync {

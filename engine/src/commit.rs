@@ -15,6 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 use crate::frame::FrameKind;
 use crate::log::{Log, Outlook};
@@ -28,19 +30,18 @@ use crate::vfs::{File, Vfs};
 mod front;
 mod upkeep;
 
-pub(crate) use front::Front;
-use front::{Flight, Forming, Gate};
+use front::{Callbacks, Flight, Forming, Frame, Gate, Settled};
+pub(crate) use front::{Frames, Front};
 
 type Callback = Box<dyn FnOnce(Outcome) + Send>;
-type Ready = Vec<(Callback, Outcome)>;
-type Delivery = (mpsc::Sender<Ready>, JoinHandle<()>);
+type Delivery = (mpsc::Sender<(Callbacks, Outcome)>, JoinHandle<()>);
 
 /// A frame that is to be written now.
 struct Taken {
     last: Position,
     mark: Position,
     control: bool,
-    records: Vec<Record>,
+    records: Arc<Vec<Record>>,
 }
 
 /// Everything that handles, tickets and threads share.
@@ -49,6 +50,8 @@ pub(crate) struct Shared<V: Vfs> {
     /// For threads that wait for room or a turn, and the driver.
     changed: Condvar,
     work: Condvar,
+    /// For the thread that does what takes long.
+    chores: Condvar,
     pub(crate) log: Mutex<Log<V>>,
     pub(crate) options: Options,
     /// The largest frame that entries may ask for.
@@ -64,6 +67,7 @@ pub(crate) struct Shared<V: Vfs> {
 #[derive(Default)]
 struct Threads {
     driver: Option<JoinHandle<()>>,
+    upkeep: Option<JoinHandle<()>>,
     delivery: Option<Delivery>,
 }
 
@@ -80,6 +84,7 @@ impl<V: Vfs> Shared<V> {
             front: Mutex::new(front),
             changed: Condvar::new(),
             work: Condvar::new(),
+            chores: Condvar::new(),
             log: Mutex::new(log),
             options,
             frame_limit,
@@ -115,21 +120,35 @@ impl<V: Vfs> Shared<V> {
     /// Takes the batch that was examined into the queue.
     pub(crate) fn accept(&self, front: &mut Front) {
         front.accept(self.frame_limit);
-        if front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, false) {
-            self.notify(front);
+        if front.paused > 0
+            && front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, false)
+        {
+            self.changed.notify_all();
         }
     }
 
     /// Tells all who wait for what is settled now.
     fn announce(&self, mut front: MutexGuard<'_, Front>) {
-        let gates = front.take_gates();
+        let settled = front.take_settled();
         self.notify(&front);
-        let ready = self.deliver(&mut front);
-        drop(front);
-        for (gate, outcome) in gates {
-            gate.open(outcome);
+        self.tell(front, settled);
+    }
+
+    /// Tells all who wait for these frames. The front's lock keeps the order of what the delivery thread gets;
+    /// without one, callbacks are called here, under no lock.
+    fn tell(&self, front: MutexGuard<'_, Front>, mut settled: SmallVec<[Settled; 1]>) {
+        if self.options.driver == Driver::Threads {
+            for Settled { callbacks, outcome, .. } in &mut settled {
+                self.deliver(std::mem::take(callbacks), *outcome);
+            }
         }
-        ready.into_iter().for_each(|(callback, outcome)| call(callback, outcome));
+        drop(front);
+        for Settled { gate, outcome, .. } in &settled {
+            gate.open(*outcome);
+        }
+        for Settled { callbacks, outcome, .. } in settled {
+            call_all(callbacks, outcome);
+        }
     }
 
     /// Wakes the threads that wait for a change.
@@ -171,23 +190,16 @@ impl<V: Vfs> Shared<V> {
         if !front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, by_host) {
             return None;
         }
-        let Forming { last, records, bound, control, gate } = front.queue.pop_front()?;
-        if front.queue.is_empty() {
+        let Forming { frame, control } = front.frames.queue.pop_front()?;
+        if front.frames.queue.is_empty() {
             front.unattended = false;
         }
         let mark = if V::planted(Bug::MarkIsWritten) { front.written } else { front.durable };
+        let (last, records) = (frame.last, frame.records.clone());
         front.written = last;
         front.writing = true;
-        gate.lead();
-        front.flights.push_back(Flight {
-            last,
-            bound,
-            span: 0,
-            synced: false,
-            by_host,
-            records: Vec::new(),
-            gate,
-        });
+        frame.gate.lead();
+        front.frames.flights.push_back(Flight { frame, span: 0, synced: false, by_host });
         Some(Taken { last, mark, control, records })
     }
 
@@ -212,8 +224,11 @@ impl<V: Vfs> Shared<V> {
             }
         };
         let early = acked_early::<V>(&records);
-        let flight = front.flights.back_mut().expect("it stays until it is acknowledged");
-        (flight.span, flight.records) = (span, records);
+        drop(records);
+        let Frames { flights, unwritten, .. } = &mut front.frames;
+        let flight = flights.back_mut().expect("it stays until it is acknowledged");
+        flight.span = span;
+        *unwritten -= flight.frame.bound;
         self.notify(&front);
         drop(front);
         if early {
@@ -263,16 +278,14 @@ impl<V: Vfs> Shared<V> {
         };
         if let Some(cause) = &failed {
             if V::planted(Bug::NotPoisoned) {
-                front.flights.retain(|f| f.last != last);
+                front.frames.flights.retain(|flight| flight.frame.last != last);
             } else {
                 front.poison(cause);
             }
         } else if front.poison.is_none() {
-            if let Some(flight) = front.flights.iter_mut().find(|f| f.last == last) {
+            let covers = |at: Position| at == last || (at < last && V::planted(Bug::AckOutOfOrder));
+            for flight in front.frames.flights.iter_mut().filter(|flight| covers(flight.frame.last)) {
                 flight.synced = true;
-            }
-            if V::planted(Bug::AckOutOfOrder) {
-                front.durable = front.durable.max(last);
             }
             if V::planted(Bug::AckLateWriter) {
                 front.durable = front.written;
@@ -337,12 +350,21 @@ impl<V: Vfs> Shared<V> {
     }
 
     /// Calls back when the stream is settled up to a position.
-    pub(crate) fn on_durable(&self, position: Position, callback: Callback) {
-        let mut front = self.front();
-        front.call_back(position, callback);
-        self.attend_to(&mut front);
-        if front.outcome(position).is_some() {
-            self.announce(front);
+    pub(crate) fn on_durable(
+        &self,
+        mut front: MutexGuard<'_, Front>,
+        position: Position,
+        callback: Callback,
+    ) {
+        match front.call_back(position, callback) {
+            None => self.attend_to(&mut front),
+            Some((callback, outcome)) if self.options.driver == Driver::Threads => {
+                self.deliver(vec![(position, callback)], outcome);
+            }
+            Some((callback, outcome)) => {
+                drop(front);
+                call(callback, outcome);
+            }
         }
     }
 
@@ -352,7 +374,7 @@ impl<V: Vfs> Shared<V> {
     }
 
     fn attend_to(&self, front: &mut Front) {
-        let led = front.queue.back().is_none_or(|forming| forming.gate.is_led());
+        let led = front.frames.queue.back().is_none_or(|forming| forming.frame.gate.is_led());
         let idle = led || front.closed || front.unattended;
         if self.options.driver == Driver::Threads && !idle {
             front.unattended = true;
@@ -361,31 +383,30 @@ impl<V: Vfs> Shared<V> {
     }
 
     fn start_driver(self: &Arc<Self>) -> std::io::Result<()> {
-        let shared = self.clone();
-        let driver = std::thread::Builder::new().name("seawall-driver".into());
-        let driver = driver.spawn(move || shared.drive())?;
-        self.threads.lock().expect("no panic under the lock").driver = Some(driver);
+        let start = |name: &str, run: fn(Arc<Self>)| {
+            let shared = self.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || run(shared)).map(Some)
+        };
+        let mut threads = self.threads.lock().expect("no panic under the lock");
+        threads.driver = start("seawall-driver", Self::drive)?;
+        threads.upkeep = start("seawall-upkeep", Self::keep_up)?;
         Ok(())
     }
 
-    /// Hands settled callbacks to the delivery thread; the front's lock keeps their order. Without
-    /// background threads the caller gets them, to call them under no lock.
-    fn deliver(&self, front: &mut Front) -> Ready {
-        let ready = front.take_callbacks();
-        if self.options.driver == Driver::Caller || ready.is_empty() {
-            return ready;
+    /// Hands callbacks to the delivery thread.
+    fn deliver(&self, callbacks: Callbacks, outcome: Outcome) {
+        if callbacks.is_empty() {
+            return;
         }
         let mut threads = self.threads.lock().expect("no panic under the lock");
         let (sender, _) = threads.delivery.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel::<Ready>();
-            let run = move || {
-                receiver.into_iter().flatten().for_each(|(callback, outcome)| call(callback, outcome));
-            };
+            let (sender, receiver) = mpsc::channel();
+            let run =
+                move || receiver.into_iter().for_each(|(callbacks, outcome)| call_all(callbacks, outcome));
             let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run);
             (sender, thread.expect("a thread can be started"))
         });
-        sender.send(ready).expect("the delivery thread outlives its sender");
-        Vec::new()
+        sender.send((callbacks, outcome)).expect("the delivery thread outlives its sender");
     }
 
     /// Answers everything that is outstanding and ends the threads.
@@ -393,17 +414,21 @@ impl<V: Vfs> Shared<V> {
         let mut front = self.front();
         front.closed = true;
         self.work.notify_all();
+        self.chores.notify_all();
         self.announce(front);
         front = self.front();
-        while front.writing || (front.poison.is_none() && front.flights.iter().any(|f| !f.by_host)) {
+        while front.writing || (front.poison.is_none() && front.frames.flights.iter().any(|f| !f.by_host)) {
             front = self.pause(front, None);
         }
-        let held = std::mem::take(&mut front.flights);
-        for flight in held.iter().filter(|flight| flight.gate.outcome().is_none()) {
-            flight.gate.open(front.outcome(flight.last).expect("the store is closed"));
-        }
-        self.announce(front);
-        let Threads { driver, delivery } =
+        let held = std::mem::take(&mut front.frames.flights);
+        let unsettled = held.into_iter().map(|flight| flight.frame).filter(|f| f.gate.outcome().is_none());
+        let settle = |frame: Frame| {
+            let outcome = front.outcome(frame.last).expect("the store is closed");
+            Settled { gate: frame.gate, callbacks: frame.callbacks, outcome }
+        };
+        let settled = unsettled.map(settle).collect();
+        self.tell(front, settled);
+        let Threads { driver, upkeep, delivery } =
             std::mem::take(&mut *self.threads.lock().expect("no panic under the lock"));
         let delivery = delivery.map(|(sender, thread)| {
             drop(sender);
@@ -411,7 +436,7 @@ impl<V: Vfs> Shared<V> {
         });
         // A callback may itself drop the last handle: a thread does not wait for itself.
         let own = std::thread::current().id();
-        for thread in [driver, delivery].into_iter().flatten().filter(|t| t.thread().id() != own) {
+        for thread in [driver, upkeep, delivery].into_iter().flatten().filter(|t| t.thread().id() != own) {
             drop(thread.join());
         }
         self.identity.lock().expect("no panic under the lock").take();
@@ -423,6 +448,10 @@ fn acked_early<V: Vfs>(records: &[Record]) -> bool {
     let only = |kind| records.iter().all(|r| r.name.kind == kind);
     (V::planted(Bug::TruncateAckedEarly) && only(Kind::Truncate))
         || (V::planted(Bug::VoteAckedEarly) && only(Kind::Vote))
+}
+
+fn call_all(callbacks: Callbacks, outcome: Outcome) {
+    callbacks.into_iter().for_each(|(_, callback)| call(callback, outcome));
 }
 
 fn call(callback: Callback, outcome: Outcome) {
@@ -539,7 +568,7 @@ impl<V: Vfs> Ticket<V> {
     /// A panic in the callback is caught and counted.
     pub fn on_durable(mut self, callback: impl FnOnce(Outcome) + Send + 'static) {
         self.gate = None;
-        self.shared.on_durable(self.position, Box::new(callback));
+        self.shared.on_durable(self.shared.front(), self.position, Box::new(callback));
     }
 }
 

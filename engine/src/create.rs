@@ -78,12 +78,11 @@ fn first_log<V: Vfs>(
     high: highwater::Keeper<V>,
     journal: Journal<V>,
 ) -> Result<Log<V>> {
-    let groups = Groups::new();
-    let active = start_segment(vfs, header, &groups, 0)?;
+    let active = start_segment(vfs, header, &Groups::new(), 0)?;
     Ok(Log {
         vfs: vfs.clone(),
         shape: *shape,
-        groups,
+        groups: crate::by_group::ByGroup::default(),
         index: crate::index::Index::default(),
         position: Position(0),
         active,

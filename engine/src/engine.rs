@@ -6,7 +6,7 @@
 //! rules of a batch (see submit).
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::commit::{Flush, Front, Shared, Ticket};
@@ -29,7 +29,7 @@ use crate::state::Group;
 use crate::status::{GroupStatus, Status};
 use crate::submit::{Line, Op, Weight, WriteBatch, examine};
 use crate::types::{
-    Digest, Entry, Epoch, GroupId, Identity, Index, LogId, Outcome, SegmentId, SnapshotOwner,
+    Digest, Entry, Epoch, GroupId, Identity, Index, LogId, Outcome, Position, SegmentId, SnapshotOwner,
     SnapshotPointer, Vote,
 };
 use crate::vfs::Vfs;
@@ -122,7 +122,8 @@ impl<V: Vfs> Engine<V> {
             identity::mend::<V>(&lock, whole)?;
             report.repaired.push(crate::report::Repair { file: identity::NAME.into(), what });
         }
-        let live: Vec<Digest> = owned(&log.groups).map(|(_, digest, _)| digest).collect();
+        let groups = log.states();
+        let live: Vec<Digest> = owned(&groups).map(|(_, digest, _)| digest).collect();
         let mut usage = collect::load(&vfs, &shape.identity, &live);
         if let Some(fault) = usage.faults().iter().find(|f| matches!(f, SnapshotFault::Unreadable { .. })) {
             return Err(Error::Snapshot { fault: fault.clone() });
@@ -134,11 +135,11 @@ impl<V: Vfs> Engine<V> {
         metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
-        let mut front = Front::new(&log.groups, log.position);
+        let mut front = Front::new(&groups, log.position);
         front.blocked = blocking;
         let limit = frame_limit(&shape, &options);
         let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));
-        shared.attend_reserve()?;
+        shared.attend_reserve().inspect_err(|_| shared.shut())?;
         let clean = report.clean;
         let (scrubbed, claims) = Default::default();
         Ok((Self { shared, shape, epoch, clean, scrubbed, claims }, report))
@@ -161,6 +162,20 @@ impl<V: Vfs> Engine<V> {
     pub fn write(&self, batch: WriteBatch) -> Result<Ticket<V>> {
         let mut batch = batch;
         self.try_write(&mut batch)
+    }
+
+    /// As [`Engine::write`] and then [`Ticket::on_durable`] in one step, for a host that keeps many small batches
+    /// in flight: gives the batch's last position. Nobody is called back for a batch that is refused.
+    pub fn write_then(
+        &self,
+        batch: WriteBatch,
+        callback: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Result<Position> {
+        let mut batch = batch;
+        let front = self.submit(&mut batch)?;
+        let position = front.submitted;
+        self.shared.on_durable(front, position, Box::new(callback));
+        Ok(position)
     }
 
     /// As [`Engine::write`], but waits for admission.
@@ -190,6 +205,11 @@ impl<V: Vfs> Engine<V> {
 
     /// Takes the batch if there is room for it.
     fn try_write(&self, batch: &mut WriteBatch) -> Result<Ticket<V>> {
+        let front = self.submit(batch)?;
+        Ok(Ticket::new(self.shared.clone(), &front))
+    }
+
+    fn submit(&self, batch: &mut WriteBatch) -> Result<MutexGuard<'_, Front>> {
         let weight = batch.weight();
         self.check_sizes(batch, &weight)?;
         let mut guard = self.shared.front();
@@ -200,7 +220,8 @@ impl<V: Vfs> Engine<V> {
             return Err(e);
         }
         let front = &mut *guard;
-        let (written, batch) = (Written { shared: &self.shared }, std::mem::take(batch));
+        let (written, batch) =
+            (Written { shared: &self.shared, frames: &front.frames }, std::mem::take(batch));
         let examined = examine::<V, _>(&mut front.groups, &written, front.submitted, batch, &mut front.draft);
         examined.inspect_err(count_regression)?;
         let passes = damage::still_lost::<V>(front).and_then(|left| {
@@ -209,7 +230,7 @@ impl<V: Vfs> Engine<V> {
         });
         front.blocked = passes.inspect_err(|_| front.draft.take_back(&mut front.groups))?;
         self.shared.accept(front);
-        Ok(Ticket::new(self.shared.clone(), front))
+        Ok(guard)
     }
 
     fn check_sizes(&self, batch: &WriteBatch, weight: &Weight) -> Result<()> {
@@ -281,7 +302,7 @@ impl<V: Vfs> Engine<V> {
         if fits(&outlook) && behind(&outlook) {
             return Ok(());
         }
-        let more = need.div_ceil(2 * self.shared.frame_limit) + u64::from(!front.queue.is_empty());
+        let more = need.div_ceil(2 * self.shared.frame_limit) + u64::from(!front.frames.queue.is_empty());
         let fresh = if fits(&outlook) { 0 } else { more };
         while (log.spares.len() as u64) < keep as u64 + fresh {
             log.recycle(front.durable)?;
@@ -353,7 +374,7 @@ impl<V: Vfs> Engine<V> {
 
     /// Appends entries as one batch. Durable on return.
     pub fn append(&self, group: GroupId, entries: &[Entry]) -> Result<()> {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::with_capacity(entries.len());
         for entry in entries {
             batch.append(group, entry.clone());
         }
@@ -516,7 +537,6 @@ fn check_expected(found: &Identity, expect: Option<(u64, u64)>) -> Result<()> {
 
 fn group_status(front: &Front, id: GroupId, line: &Line) -> GroupStatus {
     let g = &line.state;
-    let pending = line.pending.front().map(|(_, e)| Index(e.id.index.0 - 1));
     GroupStatus {
         incarnation: g.incarnation,
         first: g.first(),
@@ -525,7 +545,7 @@ fn group_status(front: &Front, id: GroupId, line: &Line) -> GroupStatus {
         vote: g.vote.as_ref().map(|(_, v)| v.clone()),
         commit: g.commit,
         snapshot: g.snapshot.map(|(_, p)| p),
-        durable_last: pending.unwrap_or(g.last.index),
+        durable_last: line.durable_last(),
         lost: front.blocked.iter().filter(|lost| lost.group() == Some(id)).cloned().collect(),
     }
 }

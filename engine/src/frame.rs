@@ -362,7 +362,7 @@ pub struct Draft<'a> {
     pub chain: u64,
     /// Where it starts.
     pub offset: u32,
-    /// Whether it gets a twin.
+    /// Whether it gets a twin although no record wants one.
     pub twin: bool,
 }
 
@@ -370,10 +370,7 @@ pub struct Draft<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Room {
     directory: Directory,
-    head: Vec<u8>,
     bytes: Vec<u8>,
-    /// The bytes from here on are zero.
-    used: usize,
 }
 
 /// A frame ready to be written.
@@ -385,7 +382,6 @@ pub struct Encoded {
     pub directory: Directory,
     /// The first copy.
     pub bytes: Vec<u8>,
-    head: Vec<u8>,
 }
 
 impl Encoded {
@@ -407,8 +403,8 @@ impl Encoded {
     /// Gives the memory back for the next frame.
     #[must_use]
     pub fn into_room(self) -> Room {
-        let Self { header, directory, bytes, head } = self;
-        Room { directory, head, bytes, used: header.payload().end }
+        let Self { directory, bytes, .. } = self;
+        Room { directory, bytes }
     }
 }
 
@@ -431,32 +427,27 @@ pub fn encode<V: Vfs>(draft: &Draft<'_>, place: &Place) -> Encoded {
 #[must_use]
 pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encoded {
     let salt = place.salt::<V>();
-    let Room { mut directory, mut head, mut bytes, used } = room;
-    head.clear();
-    head.extend_from_slice(&[0; HEADER_LEN]);
-    directory.write(&mut head, draft.records, salt);
-    let directory_len = head.len() - HEADER_LEN;
-    head.extend_from_slice(draft.echo);
-    let payloads = || draft.records.iter().map(|r| &r.data[..]).chain([draft.state]);
-    let payload_len: usize = payloads().map(<[u8]>::len).sum();
-    let content = head.len() + payload_len;
-    // Behind what an earlier frame left are zeros: the padding is mostly there already.
-    bytes.resize(content.next_multiple_of(place.unit as usize), 0);
-    if let Some(stale) = bytes.get_mut(content..).filter(|_| used > content) {
-        let stale_len = stale.len().min(used - content);
-        stale[..stale_len].fill(0);
+    let Room { mut directory, mut bytes } = room;
+    bytes.clear();
+    bytes.extend_from_slice(&[0; HEADER_LEN]);
+    directory.write(&mut bytes, draft.records, salt);
+    let directory_len = bytes.len() - HEADER_LEN;
+    bytes.extend_from_slice(draft.echo);
+    let payload = bytes.len();
+    let payload_len = directory.payload_len() + draft.state.len();
+    let content = payload + payload_len;
+    let frame_len = content.next_multiple_of(place.unit as usize);
+    bytes.reserve(frame_len - payload);
+    draft.records.iter().for_each(|record| bytes.extend_from_slice(&record.data));
+    bytes.extend_from_slice(draft.state);
+    // In steps that stay in vector code: what fills more at once takes longer to begin.
+    while bytes.len() < frame_len {
+        bytes.resize(frame_len.min(bytes.len() + 1024), 0);
     }
-    let (first, mut rest) = bytes.split_at_mut(head.len());
-    first.copy_from_slice(&head);
-    for data in payloads() {
-        let (place, later) = rest.split_at_mut(data.len());
-        place.copy_from_slice(data);
-        rest = later;
-    }
-    let checked =
-        if draft.kind == FrameKind::Checkpoint { head.len()..content } else { HEADER_LEN..head.len() };
+    let checked = if draft.kind == FrameKind::Checkpoint { payload..content } else { HEADER_LEN..payload };
     let content_crc = crc(seed(salt), &bytes[checked]);
-    let frame_len = len32(bytes.len());
+    let frame_len = len32(frame_len);
+    let twin = draft.twin || (directory.wants_twin && !V::planted(Bug::OneVoteCopy));
     let header = Header {
         kind: draft.kind,
         is_twin: false,
@@ -465,7 +456,7 @@ pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encode
         echo_len: len32(draft.echo.len()),
         payload_len: len32(payload_len),
         records: len32(draft.records.len()),
-        twin: if draft.twin { frame_len.max(TWIN_DISTANCE) } else { 0 },
+        twin: if twin { frame_len.max(TWIN_DISTANCE) } else { 0 },
         content_crc,
         offset: draft.offset,
         segment: place.segment,
@@ -476,7 +467,7 @@ pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encode
     };
     put_header(&mut bytes, &header, place.store);
     stamp(&mut bytes, salt);
-    Encoded { header, directory, bytes, head }
+    Encoded { header, directory, bytes }
 }
 
 fn put_header(bytes: &mut [u8], h: &Header, store: [u8; 16]) {
@@ -506,12 +497,17 @@ fn put_header(bytes: &mut [u8], h: &Header, store: [u8; 16]) {
     }
 }
 
+/// An upper bound of the bytes of a frame of these records, without echo and padding.
+#[must_use]
+pub fn content_bound(records: usize, payload: usize) -> u64 {
+    // A directory item has at most 1 + 4 * 10 + 17 + 5 bytes and 9 for each record.
+    (HEADER_LEN + records * 72 + payload) as u64
+}
+
 /// An upper bound of the bytes that a frame of these records and its twin take.
 #[must_use]
 pub fn bound(records: usize, payload: usize, echo: usize, unit: u32, twin: bool) -> u64 {
-    // A directory item has at most 1 + 4 * 10 + 17 + 5 bytes and 9 for each record.
-    let inner = (HEADER_LEN + records * 72 + echo * 64 + payload) as u64;
-    let frame = inner.next_multiple_of(u64::from(unit));
+    let frame = (content_bound(records, payload) + echo as u64 * 64).next_multiple_of(u64::from(unit));
     if twin { frame + frame.max(u64::from(TWIN_DISTANCE)) } else { frame }
 }
 

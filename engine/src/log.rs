@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use crate::by_group::ByGroup;
 use crate::checksum::crc;
 use crate::error::{Error, Result, is_full};
 use crate::evidence::Journal;
@@ -23,7 +24,7 @@ use crate::planted::Bug;
 use crate::record::{Kind, Name, Record};
 use crate::scan::Checkpoint;
 use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal, Trailer};
-use crate::state::{self, Groups};
+use crate::state::{self, Group, Groups};
 use crate::types::{Digest, Entry, EntryKind, Epoch, Identity, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
@@ -192,7 +193,7 @@ pub struct Log<V: Vfs> {
     /// What never changes.
     pub shape: Shape,
     /// The state as of the last record written.
-    pub groups: Groups,
+    pub(crate) groups: ByGroup<Group>,
     /// Where entries are, as of the last record written.
     pub index: Index,
     /// The last position written.
@@ -227,7 +228,6 @@ impl<V: Vfs> Log<V> {
     /// Makes the bytes of the next frame of the active segment.
     #[must_use]
     pub fn encode(&mut self, records: &[Record], kind: FrameKind, mark: Position) -> Encoded {
-        let twin = records.iter().any(|r| r.name.kind.wants_twin()) && !V::planted(Bug::OneVoteCopy);
         let draft = Draft {
             kind,
             records,
@@ -237,7 +237,7 @@ impl<V: Vfs> Log<V> {
             mark,
             chain: self.active.chain,
             offset: self.active.offset,
-            twin,
+            twin: false,
         };
         frame::encode_in::<V>(std::mem::take(&mut self.room), &draft, &self.active.header.place())
     }
@@ -299,6 +299,12 @@ impl<V: Vfs> Log<V> {
         Ok(())
     }
 
+    /// The state as of the last record written, in the order of the groups.
+    #[must_use]
+    pub fn states(&self) -> Groups {
+        self.groups.ascending().map(|(id, group)| (id, group.clone())).collect()
+    }
+
     /// Takes the next records of the stream into state and index: one, or a run of entries.
     fn take(&mut self, run: &[Record], places: impl Iterator<Item = EntryRef>) {
         let record = run.last().expect("an item names a record");
@@ -329,7 +335,7 @@ impl<V: Vfs> Log<V> {
         if !matches!(record.name.kind, Kind::Snapshot | Kind::Install | Kind::RemoveGroup) {
             return;
         }
-        let old = self.groups.get(&record.name.group).and_then(|g| g.snapshot);
+        let old = self.groups.get(record.name.group).and_then(|g| g.snapshot);
         let new = record.pointer().map(|(p, _)| p.digest);
         if let Some((_, p)) = old.filter(|(_, p)| p.owner == SnapshotOwner::Owned && Some(p.digest) != new) {
             self.retired.push((position, p.digest));
@@ -400,7 +406,7 @@ impl<V: Vfs> Log<V> {
             recovered_to: self.position,
             ..self.active.header
         };
-        self.active = start_segment(&self.vfs, header, &self.groups, self.descriptions)?;
+        self.active = start_segment(&self.vfs, header, &self.states(), self.descriptions)?;
         if !V::planted(Bug::HeaderNotSynced) {
             let reader = &self.active.reader;
             reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
@@ -447,7 +453,7 @@ impl<V: Vfs> Log<V> {
         let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
         let id = self.active.header.segment;
         let (entries, runs) = self.index.seal(id);
-        let footer = Footer { entries, runs, state: state::encode(&self.groups) };
+        let footer = Footer { entries, runs, state: state::encode(&self.states()) };
         let (position, chain, cut) = (self.position, self.active.chain, self.active.offset);
         let ending = Ending { seal, next, position, chain, cut, lost: 0 };
         let place = self.active.header.place();
@@ -560,13 +566,18 @@ impl<V: Vfs> Log<V> {
 }
 
 /// How much these records may add to the coded state.
-fn state_growth(encoded: &Encoded, records: &[Record]) -> usize {
-    let growth = |record: &Record| match record.name.kind {
-        Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
-        Kind::Vote => 64 + encoded.header.payload_len as usize,
-        _ => 128,
+fn state_growth(encoded: &Encoded, mut records: &[Record]) -> usize {
+    let growth = |count: &u32| {
+        // A run of more than one is of entries.
+        let kind = records[0].name.kind;
+        records = &records[*count as usize..];
+        match kind {
+            Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
+            Kind::Vote => 64 + encoded.header.payload_len as usize,
+            _ => 128,
+        }
     };
-    records.iter().map(growth).sum()
+    encoded.directory.counts.iter().map(growth).sum()
 }
 
 fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {

@@ -72,8 +72,8 @@ impl CreateOptions {
 /// Who does the work that no caller waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// Background threads, started when first needed: one commits what nobody waits for, one
-    /// delivers callbacks; up to three more while a snapshot is written, up to two while one is streamed.
+    /// Background threads: one commits what nobody waits for, one prepares and recycles segments, one
+    /// delivers callbacks once there are any; up to three more while a snapshot is written, up to two while one is streamed.
     #[default]
     Threads,
     /// Nothing runs in the background: `wait`, `begin_flush` and `maintain` do everything on the

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::by_group::ByGroup;
 use crate::record::{Kind, Record, put_varint, take_varint};
 use crate::types::{
     Digest, GroupId, Incarnation, Index, LogId, Position, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
@@ -54,21 +55,59 @@ impl Group {
 /// Every group by its id.
 pub type Groups = BTreeMap<GroupId, Group>;
 
+/// What keeps groups by their ids.
+pub trait Table {
+    /// A group.
+    fn group(&mut self, id: GroupId) -> Option<&mut Group>;
+    /// A group is created.
+    fn create(&mut self, id: GroupId, group: Group);
+    /// A group is removed.
+    fn remove(&mut self, id: GroupId);
+}
+
+impl Table for Groups {
+    fn group(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.get_mut(&id)
+    }
+
+    fn create(&mut self, id: GroupId, group: Group) {
+        self.insert(id, group);
+    }
+
+    fn remove(&mut self, id: GroupId) {
+        Self::remove(self, &id);
+    }
+}
+
+impl Table for ByGroup<Group> {
+    fn group(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.get_mut(id)
+    }
+
+    fn create(&mut self, id: GroupId, group: Group) {
+        self.insert(id, group);
+    }
+
+    fn remove(&mut self, id: GroupId) {
+        Self::remove(self, id);
+    }
+}
+
 /// Changes one group, or creates or removes it, as the record at `position` says.
-pub fn apply(groups: &mut Groups, position: Position, record: &Record) {
+pub fn apply(groups: &mut impl Table, position: Position, record: &Record) {
     let name = &record.name;
     match name.kind {
         Kind::CreateGroup => {
-            groups.insert(name.group, Group::new(name.incarnation));
+            groups.create(name.group, Group::new(name.incarnation));
             return;
         }
         Kind::RemoveGroup => {
-            groups.remove(&name.group);
+            groups.remove(name.group);
             return;
         }
         _ => {}
     }
-    if let Some(group) = groups.get_mut(&name.group).filter(|g| g.incarnation == name.incarnation) {
+    if let Some(group) = groups.group(name.group).filter(|g| g.incarnation == name.incarnation) {
         change(group, position, record);
     }
 }

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::by_group::ByGroup;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
@@ -47,7 +49,7 @@ impl Op {
 /// Operations over any groups that become durable together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
-    pub(crate) ops: Vec<(GroupId, Op)>,
+    pub(crate) ops: SmallVec<[(GroupId, Op); 1]>,
 }
 
 impl WriteBatch {
@@ -55,6 +57,12 @@ impl WriteBatch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch with memory for so many operations.
+    #[must_use]
+    pub fn with_capacity(operations: usize) -> Self {
+        Self { ops: SmallVec::with_capacity(operations) }
     }
 
     pub(crate) fn push(&mut self, group: GroupId, op: Op) -> &mut Self {
@@ -154,13 +162,17 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) state: Group,
-    /// Its entries that are not durable yet, ascending; the last is the last of the group.
-    pub(crate) pending: VecDeque<(Position, Entry)>,
+    /// Its entries that are not durable yet, up to the last of the group, as the starts of runs: entries with
+    /// consecutive indexes and positions.
+    pub(crate) pending: VecDeque<Start>,
     /// Bytes of batches in flight that began with this group.
     pub(crate) share: u64,
 }
 
-/// Pending entries that a group keeps room for while it has none.
+/// Index and position of the first entry of a run.
+pub(crate) type Start = (Index, Position);
+
+/// Runs that a group keeps room for while it has none.
 const KEPT_ROOM: usize = 16;
 
 impl Line {
@@ -168,16 +180,40 @@ impl Line {
         Self { state, pending: VecDeque::new(), share: 0 }
     }
 
-    /// A pending entry; `None` below all of them.
-    pub(crate) fn pending(&self, index: Index) -> Option<&Entry> {
-        let (_, first) = self.pending.front().filter(|(_, first)| first.id.index <= index)?;
-        let n = usize::try_from(index.0 - first.id.index.0).expect("in memory");
-        Some(&self.pending.get(n).expect("pending entries reach to the last").1)
+    /// How many runs begin below an index.
+    fn runs_below(&self, index: Index) -> usize {
+        self.pending.partition_point(|(first, _)| *first < index)
+    }
+
+    /// Where a pending entry is in the stream; `None` below all of them.
+    pub(crate) fn pending(&self, index: Index) -> Option<Position> {
+        let run = self.runs_below(index.next()).checked_sub(1)?;
+        let (first, at) = self.pending[run];
+        (index <= self.state.last.index).then(|| Position(at.0 + (index.0 - first.0)))
+    }
+
+    /// The last entry that is durable.
+    pub(crate) fn durable_last(&self) -> Index {
+        self.pending.front().map_or(self.state.last.index, |(first, _)| Index(first.0 - 1))
+    }
+
+    /// The next entry is pending.
+    fn push(&mut self, index: Index, at: Position) {
+        match self.pending.back() {
+            Some((first, of)) if at.0 - of.0 == index.0 - first.0 => {}
+            _ => self.pending.push_back((index, at)),
+        }
     }
 
     /// Forgets the pending entries that are durable now.
     pub(crate) fn settle(&mut self, durable: Position) {
-        while self.pending.front().is_some_and(|(position, _)| *position <= durable) {
+        while let Some((first, at)) = self.pending.front().copied().filter(|(_, at)| *at <= durable) {
+            let next = Index(first.0 + (durable.0 - at.0) + 1);
+            let end = self.pending.get(1).map_or(self.state.last.index.next(), |(second, _)| *second);
+            if next < end {
+                self.pending[0] = (next, durable.next());
+                return;
+            }
             self.pending.pop_front();
         }
         if self.pending.is_empty() {
@@ -189,8 +225,10 @@ impl Line {
 /// Every group as callers see it.
 pub(crate) type Lines = ByGroup<Line>;
 
-/// Where submission finds entries that are durable already.
+/// Where submission finds what was submitted before.
 pub(crate) trait Present {
+    /// A record that is not durable yet.
+    fn pending(&self, position: Position) -> &Record;
     /// The term of an entry that is not pending.
     fn term(&self, group: GroupId, index: Index) -> Result<Term>;
     /// An entry that is not pending.
@@ -200,10 +238,10 @@ pub(crate) trait Present {
 /// How a group was before an operation, or before several appends.
 enum Before {
     Absent,
-    /// Its last entry, and how many were pending.
+    /// Its last entry, and how many runs were pending.
     Appended(LogId, usize),
-    /// Its state, how many pending entries the operation left, and those that it took away.
-    Changed(Box<Group>, usize, VecDeque<(Position, Entry)>),
+    /// Its state, how many pending runs the operation left, and those that it took away.
+    Changed(Box<Group>, usize, VecDeque<Start>),
     Removed(Box<Line>),
 }
 
@@ -322,13 +360,10 @@ impl<P: Present> Examined<'_, P> {
             }
             Some(line) => {
                 let state = Box::new(line.state.clone());
+                let below = if kind == Kind::Truncate { line.runs_below(id.index) } else { 0 };
                 state::change(&mut line.state, position, &record);
-                let kept = match kind {
-                    Kind::Truncate => line.pending.partition_point(|(_, e)| e.id.index < id.index),
-                    // An install or a compaction beyond the log: the next entry does not follow these.
-                    _ if line.pending.back().is_some_and(|(_, e)| e.id != line.state.last) => 0,
-                    _ => line.pending.len(),
-                };
+                // An install or a compaction beyond the log: the next entry does not follow these.
+                let kept = if line.state.last == state.last { line.pending.len() } else { below };
                 Before::Changed(state, kept, line.pending.split_off(kept))
             }
         };
@@ -348,8 +383,18 @@ impl<P: Present> Examined<'_, P> {
             return Ok(g.last.term);
         }
         match line.pending(index) {
-            Some(entry) => Ok(entry.id.term),
+            Some(position) => Ok(self.pending(position).name.id.term),
             None => self.present.term(group, index),
+        }
+    }
+
+    /// A record that is not durable yet, of this batch or of one before.
+    fn pending(&self, position: Position) -> &Record {
+        let records = &self.draft.records;
+        let back = usize::try_from(self.next.0 - position.0).expect("in memory");
+        match records.len().checked_sub(back) {
+            Some(n) => &records[n],
+            None => self.present.pending(position),
         }
     }
 
@@ -375,12 +420,11 @@ impl<P: Present> Examined<'_, P> {
         let incarnation = line.state.incarnation;
         let name =
             Name { kind: Kind::of_entry(entry.kind), group, incarnation, id: entry.id, leader: entry.leader };
-        let record = Record { name, data: entry.data.clone() };
-        state::change(&mut line.state, self.next, &record);
+        line.push(index, self.next);
+        line.state.last = entry.id;
         *entries += 1;
-        *bytes += record.data.len() as u64;
-        records.push(record);
-        line.pending.push_back((self.next, entry));
+        *bytes += entry.data.len() as u64;
+        records.push(Record { name, data: entry.data });
         self.next = self.next.next();
         Ok(())
     }
@@ -391,7 +435,7 @@ impl<P: Present> Examined<'_, P> {
             return Err(Error::WouldOverwrite { group, offered: entry.id, present });
         }
         let same = match self.line(group)?.pending(entry.id.index) {
-            Some(pending) => pending == entry,
+            Some(position) => self.pending(position).entry().as_ref() == Some(entry),
             None => self.present.entry(group, entry.id.index)? == *entry,
         };
         if same { Ok(()) } else { Err(Error::Conflict { group, id: entry.id }) }

@@ -1,9 +1,10 @@
 //! The engine through its public face, on the simulated disk and on a real one.
 
 use std::io::{Read, Write};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use seawall::vfs::mem::{MemVfs, Op};
+use seawall::vfs::mem::{CallKind, MemVfs, Op};
 use seawall::vfs::{File, Vfs};
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, Store,
@@ -303,8 +304,17 @@ fn threads_share_syncs_on_a_real_disk() {
         let mut batch = WriteBatch::new();
         batch.append(GroupId(0), entry(i, 1));
         let called = called.clone();
-        engine.write(batch).unwrap().on_durable(move |o| called.lock().unwrap().push((i, o)));
+        let callback = move |o| called.lock().unwrap().push((i, o));
+        if i % 2 == 0 {
+            assert_eq!(engine.write_then(batch, callback).unwrap(), engine.status().submitted);
+        } else {
+            engine.write(batch).unwrap().on_durable(callback);
+        }
     }
+    let mut gap = WriteBatch::new();
+    gap.append(GroupId(0), entry(99, 1));
+    let refused = engine.write_then(gap, |_| panic!("nobody is called back for a refused batch"));
+    assert!(matches!(refused, Err(Error::Gap { .. })));
     let mut batch = WriteBatch::new();
     batch.append(GroupId(0), entry(61, 1));
     assert_eq!(engine.write(batch).unwrap().wait(), Outcome::Durable);
@@ -315,6 +325,37 @@ fn threads_share_syncs_on_a_real_disk() {
     assert!(report.clean);
     assert_eq!(engine.groups().len(), 8);
     assert_eq!(engine.group(GroupId(0)).unwrap().last.index, Index(61));
+}
+
+/// The disk takes for ever to prepare a segment: what is committed by callbacks goes on.
+#[test]
+fn no_batch_waits_for_the_preparing_of_segments() {
+    let vfs = MemVfs::new();
+    Engine::create_in(&vfs, &CreateOptions { segment_bytes: 256 << 10, ..small() }).unwrap();
+    let (engine, _) = Engine::open_in(vfs.clone(), Options::default()).unwrap();
+    engine.create_group(G).unwrap();
+    let (began, preparing) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    vfs.set_faults(Some(Arc::new(move |call| {
+        if call.path.starts_with("spare-") && call.kind == CallKind::Write {
+            let _ = began.send(());
+            // Until the other end is dropped.
+            let _ = wait.lock().unwrap().recv();
+        }
+        None
+    })));
+    for index in 1..=8 {
+        engine.append(G, &[Entry::command(index, 1, vec![7; 16 << 10])]).unwrap();
+    }
+    preparing.recv_timeout(Duration::from_secs(60)).expect("half of the segment is written");
+    let (done, outcome) = mpsc::channel();
+    let mut batch = WriteBatch::new();
+    batch.append(G, entry(9, 1));
+    engine.write_then(batch, move |outcome| done.send(outcome).unwrap()).unwrap();
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(60)), Ok(Outcome::Durable));
+    drop(go_on);
+    engine.close().unwrap();
 }
 
 /// A batch without payload behind one with it, both in flight: the first to settle took the count of both.

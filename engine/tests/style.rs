@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Pure: no file, no error of the outside.
     ("record", &["checksum", "types"]),
     ("by_group", &["types"]),
-    ("state", &["record", "types"]),
+    ("state", &["by_group", "record", "types"]),
     // Formats and readers: `vfs` for reading and for the planted switch.
     ("frame", &["checksum", "planted", "record", "types", "vfs"]),
     ("segment", &["checksum", "frame", "planted", "record", "types", "vfs"]),
@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "log",
         &[
+            "by_group",
             "checksum",
             "error",
             "evidence",
@@ -100,6 +101,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "create",
         &[
+            "by_group",
             "error",
             "evidence",
             "facts",

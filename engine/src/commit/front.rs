@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use smallvec::SmallVec;
+
 use super::Callback;
 use crate::frame;
 use crate::log::Outlook;
@@ -49,34 +51,118 @@ impl Gate {
     }
 }
 
-/// A frame that forms.
-pub(crate) struct Forming {
+/// Callbacks by the positions that they wait for.
+pub(super) type Callbacks = Vec<(Position, Callback)>;
+
+/// A frame from its first record until it is settled.
+#[derive(Default)]
+pub(crate) struct Frame {
     pub(super) last: Position,
-    pub(super) records: Vec<Record>,
+    /// Changed while the frame forms; then its writer reads them too.
+    pub(super) records: Arc<Vec<Record>>,
     /// An upper bound of the bytes that it takes.
     pub(crate) bound: u64,
-    pub(super) control: bool,
     pub(super) gate: Arc<Gate>,
+    pub(super) callbacks: Callbacks,
+    /// What its batches ask of the admission window, by the group that each began with.
+    loads: Vec<(GroupId, Load)>,
+}
+
+impl Frame {
+    /// A record of it.
+    fn record(&self, position: Position) -> &Record {
+        let back = usize::try_from(self.last.0 - position.0).expect("in memory");
+        &self.records[self.records.len() - 1 - back]
+    }
+
+    /// Takes a batch in.
+    fn take(&mut self, draft: &mut Draft, group: GroupId, last: Position, bound: u64) {
+        Arc::get_mut(&mut self.records).expect("nobody writes a frame that forms").append(&mut draft.records);
+        self.bound += bound;
+        self.last = last;
+        let load = Load { bytes: draft.bytes, entries: draft.entries };
+        match self.loads.last_mut().filter(|(of, _)| *of == group) {
+            Some((_, known)) => known.add(&load),
+            None => self.loads.push((group, load)),
+        }
+    }
+
+    fn call_back(&mut self, position: Position, callback: Callback) {
+        if self.callbacks.last().is_none_or(|(last, _)| *last <= position) {
+            return self.callbacks.push((position, callback));
+        }
+        let at = self.callbacks.partition_point(|(before, _)| *before <= position);
+        self.callbacks.insert(at, (position, callback));
+    }
+}
+
+/// A frame that forms.
+pub(crate) struct Forming {
+    pub(crate) frame: Frame,
+    /// Whether it holds no entry.
+    pub(super) control: bool,
 }
 
 /// A frame that was taken to be written and is not acknowledged.
 pub(super) struct Flight {
-    pub(super) last: Position,
-    /// The bytes that it takes, of which [`Forming::bound`] is an upper bound.
+    pub(super) frame: Frame,
+    /// The bytes that it takes, of which [`Frame::bound`] is an upper bound.
     pub(super) span: u64,
-    pub(super) bound: u64,
     pub(super) synced: bool,
     /// The host holds it, and may never sync it.
     pub(super) by_host: bool,
-    pub(super) records: Vec<Record>,
-    pub(super) gate: Arc<Gate>,
+}
+
+/// The end of the stream that is not durable.
+#[derive(Default)]
+pub(crate) struct Frames {
+    pub(crate) queue: VecDeque<Forming>,
+    pub(super) flights: VecDeque<Flight>,
+    /// The bounds of the frames that are queued or being written.
+    pub(super) unwritten: u64,
+}
+
+impl Frames {
+    /// A record that is not durable.
+    pub(crate) fn record(&self, position: Position) -> &Record {
+        self.iter().find(|frame| frame.last >= position).expect("it is queued or in flight").record(position)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Frame> {
+        let flights = self.flights.iter().map(|flight| &flight.frame);
+        flights.chain(self.queue.iter().map(|forming| &forming.frame))
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Frame> {
+        let flights = self.flights.iter_mut().map(|flight| &mut flight.frame);
+        flights.chain(self.queue.iter_mut().map(|forming| &mut forming.frame))
+    }
+
+    /// The frame of a position that is not settled.
+    fn holding(&mut self, position: Position) -> &mut Frame {
+        self.iter_mut().find(|frame| frame.last >= position).expect("it is queued or in flight")
+    }
 }
 
 /// What is in flight, for admission.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Load {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+}
+
+impl Load {
+    fn add(&mut self, more: &Load) {
+        self.bytes += more.bytes;
+        self.entries += more.entries;
+    }
+}
+
+/// What became of a frame, and who is to be told.
+pub(super) struct Settled {
+    pub(super) gate: Arc<Gate>,
+    pub(super) callbacks: Callbacks,
+    pub(super) outcome: Outcome,
 }
 
 /// Bytes of a frame that gains more from a sync at once than from the company of the next batches.
@@ -90,20 +176,17 @@ pub(crate) struct Front {
     pub(crate) groups: Lines,
     /// The batch that is examined.
     pub(crate) draft: Draft,
-    pub(crate) queue: VecDeque<Forming>,
+    pub(crate) frames: Frames,
     pub(crate) submitted: Position,
     /// Positions up to here may have reached the kernel.
     pub(crate) written: Position,
     pub(crate) durable: Position,
-    pub(super) flights: VecDeque<Flight>,
     pub(super) writing: bool,
     pub(crate) poison: Option<String>,
     pub(crate) closed: bool,
-    pub(super) callbacks: VecDeque<(Position, Callback)>,
     pub(crate) load: Load,
-    loads: VecDeque<(Position, GroupId, u64, u64)>,
-    /// Memory for the records of the next frames.
-    spare: Vec<Vec<Record>>,
+    /// Memory for the next frames.
+    spare: Vec<Frame>,
     /// What the next frames find, as of the last one that was written; there may be more spares by now.
     pub(crate) outlook: Option<Outlook>,
     /// Threads that wait for any change.
@@ -125,17 +208,14 @@ impl Front {
         Self {
             groups: groups.iter().map(|(id, group)| (*id, Line::new(group.clone()))).collect(),
             draft: Draft::default(),
-            queue: VecDeque::new(),
+            frames: Frames::default(),
             submitted: position,
             written: position,
             durable: position,
-            flights: VecDeque::new(),
             writing: false,
             poison: None,
             closed: false,
-            callbacks: VecDeque::new(),
             load: Load::default(),
-            loads: VecDeque::new(),
             spare: Vec::new(),
             outlook: None,
             paused: 0,
@@ -160,7 +240,7 @@ impl Front {
             None
         } else if position > self.written {
             Some(Outcome::NotDurable)
-        } else if self.poison.is_some() || self.flights.is_empty() {
+        } else if self.poison.is_some() || self.frames.flights.is_empty() {
             Some(Outcome::Unknown)
         } else {
             None
@@ -168,56 +248,49 @@ impl Front {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.frames.flights.len()
     }
 
     /// Upper bound of the bytes that are not in the active segment yet.
     pub(crate) fn unwritten(&self) -> u64 {
-        let writing = self.flights.back().filter(|_| self.writing).map_or(0, |flight| flight.bound);
-        2 * (writing + self.queue.iter().map(|forming| forming.bound).sum::<u64>())
+        2 * self.frames.unwritten
     }
 
     /// Whether the first frame of the queue may be written now. Unless the host says when, one that is
     /// smaller than the one before it, or small at all, waits while that is synced: others will join it.
     pub(super) fn may_write(&self, syncs: usize, limit: u64, by_host: bool) -> bool {
-        let Some(next) = self.queue.front().filter(|_| !self.writing) else { return false };
-        let Some(before) = self.flights.back() else { return true };
+        let Frames { queue, flights, .. } = &self.frames;
+        let Some(Forming { frame: next, .. }) = queue.front().filter(|_| !self.writing) else { return false };
+        let Some(before) = flights.back() else { return true };
         // What is written above the mark must fit a fresh segment, should a recovery write it again.
-        let above: u64 = self.flights.iter().map(|flight| flight.span).sum();
-        self.flights.len() < syncs
+        let above: u64 = flights.iter().map(|flight| flight.span).sum();
+        flights.len() < syncs
             && above + 2 * next.bound <= 2 * limit
-            && (by_host || next.bound >= before.bound.max(WORTH_A_SYNC))
+            && (by_host || next.bound >= before.frame.bound.max(WORTH_A_SYNC))
     }
 
     /// Takes the batch that was examined into the queue; no frame that forms grows beyond `limit`.
     pub(crate) fn accept(&mut self, limit: u64) {
-        let Draft { records, entries, bytes, .. } = &mut self.draft;
-        let Some(first) = records.first() else { return self.draft.clear() };
-        let (group, control) = (first.name.group, *entries == 0);
-        self.submitted = Position(self.submitted.0 + records.len() as u64);
-        let last = self.submitted;
-        let bound = frame::bound(records.len(), usize::try_from(*bytes).expect("in memory"), 0, 1, false);
-        self.load.bytes += *bytes;
-        self.load.entries += *entries;
-        self.loads.push_back((last, group, *bytes, *entries));
+        let Self { draft, frames: Frames { queue, unwritten, .. }, .. } = self;
+        let Some(first) = draft.records.first() else { return draft.clear() };
+        let (group, control) = (first.name.group, draft.entries == 0);
+        self.submitted = Position(self.submitted.0 + draft.records.len() as u64);
+        let bytes = usize::try_from(draft.bytes).expect("in memory");
+        let bound = frame::content_bound(draft.records.len(), bytes);
+        self.load.add(&Load { bytes: draft.bytes, entries: draft.entries });
         // The batch may have removed its first group.
         if let Some(line) = self.groups.get_mut(group) {
-            line.share += *bytes;
+            line.share += draft.bytes;
         }
-        match self.queue.back_mut().filter(|forming| forming.bound + bound <= limit) {
-            Some(forming) => {
-                forming.records.append(records);
-                forming.bound += bound;
-                forming.control &= control;
-                forming.last = last;
-            }
-            None => {
-                let mut roomy = self.spare.pop().unwrap_or_default();
-                roomy.append(records);
-                self.queue.push_back(Forming { last, records: roomy, bound, control, gate: Arc::default() });
-            }
+        if queue.back().is_none_or(|forming| forming.frame.bound + bound > limit) {
+            let frame = self.spare.pop().unwrap_or_default();
+            queue.push_back(Forming { frame, control: true });
         }
-        self.draft.clear();
+        *unwritten += bound;
+        let forming = queue.back_mut().expect("just seen to");
+        forming.control &= control;
+        forming.frame.take(draft, group, self.submitted, bound);
+        draft.clear();
     }
 
     /// The gate of the frame that holds a position, unless it is settled.
@@ -225,21 +298,58 @@ impl Front {
         if self.outcome(position).is_some() {
             return None;
         }
-        let gate = if position > self.written {
-            self.queue.iter().find(|forming| forming.last >= position).map(|f| &f.gate)
-        } else {
-            self.flights.iter().find(|flight| flight.last >= position).map(|f| &f.gate)
-        };
-        Some(gate.expect("what is not settled is queued or in flight").clone())
+        let holding = self.frames.iter().find(|frame| frame.last >= position);
+        Some(holding.expect("what is not settled is queued or in flight").gate.clone())
     }
 
-    /// Raises what is durable over the flights that are synced, and forgets what was kept for them.
+    /// Raises what is durable over the flights that are synced.
     pub(super) fn advance(&mut self) {
-        while let Some(flight) = self.flights.iter().find(|f| f.last > self.durable).filter(|f| f.synced) {
-            self.durable = flight.last;
+        let durable = self.durable;
+        let rest = self.frames.flights.iter().skip_while(|flight| flight.frame.last <= durable);
+        if let Some(flight) = rest.take_while(|flight| flight.synced).last() {
+            self.durable = flight.frame.last;
         }
-        while self.loads.front().is_some_and(|(last, ..)| *last <= self.durable) {
-            let (_, group, bytes, entries) = self.loads.pop_front().expect("just seen");
+    }
+
+    /// The frames that are settled and were not, in order. Forgets the flights that are durable, and what a
+    /// closed store will never write.
+    pub(super) fn take_settled(&mut self) -> SmallVec<[Settled; 1]> {
+        let mut settled = SmallVec::new();
+        let durable = |flight: &Flight, durable| flight.synced && flight.frame.last <= durable;
+        while self.frames.flights.front().is_some_and(|flight| durable(flight, self.durable)) {
+            let Flight { mut frame, .. } = self.frames.flights.pop_front().expect("just seen");
+            // The next frame will have about as many.
+            let room = Vec::with_capacity(frame.callbacks.len());
+            let callbacks = std::mem::replace(&mut frame.callbacks, room);
+            settled.push(Settled {
+                gate: std::mem::take(&mut frame.gate),
+                callbacks,
+                outcome: Outcome::Durable,
+            });
+            self.forget(frame);
+        }
+        if self.poison.is_some() || self.closed {
+            let outcomes: Vec<_> = self.frames.iter().map(|frame| self.outcome(frame.last)).collect();
+            for (frame, outcome) in self.frames.iter_mut().zip(outcomes) {
+                let Some(outcome) = outcome.filter(|_| frame.gate.outcome().is_none()) else { continue };
+                let callbacks = std::mem::take(&mut frame.callbacks);
+                settled.push(Settled { gate: frame.gate.clone(), callbacks, outcome });
+            }
+        }
+        if self.closed {
+            self.frames.queue.clear();
+        }
+        settled
+    }
+
+    /// Forgets what was kept for a frame that is durable.
+    fn forget(&mut self, mut frame: Frame) {
+        for run in frame.records.chunk_by(|a, b| a.name.group == b.name.group) {
+            if let Some(line) = self.groups.get_mut(run[0].name.group) {
+                line.settle(self.durable);
+            }
+        }
+        for (group, Load { bytes, entries }) in frame.loads.drain(..) {
             self.load.bytes -= bytes;
             self.load.entries -= entries;
             if let Some(line) = self.groups.get_mut(group) {
@@ -247,59 +357,25 @@ impl Front {
                 line.share = line.share.saturating_sub(bytes);
             }
         }
+        if let Some(records) = Arc::get_mut(&mut frame.records).filter(|_| self.spare.len() < KEPT_FRAMES) {
+            records.clear();
+            self.spare.push(Frame { bound: 0, ..frame });
+        }
     }
 
-    /// The gates whose frames are settled and were not, in order. Drops the flights that are durable, and
-    /// what a closed store will never write.
-    pub(super) fn take_gates(&mut self) -> Vec<(Arc<Gate>, Outcome)> {
-        let mut gates = Vec::new();
-        while self.flights.front().is_some_and(|f| f.synced && f.last <= self.durable) {
-            let flight = self.flights.pop_front().expect("just seen");
-            gates.push((flight.gate, Outcome::Durable));
-            self.forget(&flight.records);
-            if self.spare.len() < KEPT_FRAMES {
-                let mut records = flight.records;
-                records.clear();
-                self.spare.push(records);
+    /// Keeps a callback until its position is settled; gives it back with the outcome if it is.
+    pub(super) fn call_back(
+        &mut self,
+        position: Position,
+        callback: Callback,
+    ) -> Option<(Callback, Outcome)> {
+        match self.outcome(position) {
+            Some(outcome) => Some((callback, outcome)),
+            None => {
+                self.frames.holding(position).call_back(position, callback);
+                None
             }
         }
-        if self.poison.is_some() || self.closed {
-            let flights = self.flights.iter().map(|f| (f.last, &f.gate));
-            let held = flights.chain(self.queue.iter().map(|f| (f.last, &f.gate)));
-            let settled = held.filter_map(|(last, gate)| Some((gate.clone(), self.outcome(last)?)));
-            gates.extend(settled.filter(|(gate, _)| gate.outcome().is_none()));
-        }
-        if self.closed {
-            self.queue.clear();
-        }
-        gates
-    }
-
-    /// Forgets pending entries that are durable.
-    fn forget(&mut self, records: &[Record]) {
-        for run in records.chunk_by(|a, b| a.name.group == b.name.group) {
-            if let Some(line) = self.groups.get_mut(run[0].name.group) {
-                line.settle(self.durable);
-            }
-        }
-    }
-
-    /// Takes the callbacks that are settled, in position order.
-    pub(super) fn take_callbacks(&mut self) -> Vec<(Callback, Outcome)> {
-        let mut ready = Vec::new();
-        while let Some(outcome) = self.callbacks.front().and_then(|(position, _)| self.outcome(*position)) {
-            ready.extend(self.callbacks.pop_front().map(|(_, callback)| (callback, outcome)));
-        }
-        ready
-    }
-
-    /// Keeps a callback until its position is settled.
-    pub(super) fn call_back(&mut self, position: Position, callback: Callback) {
-        if self.callbacks.back().is_none_or(|(last, _)| *last <= position) {
-            return self.callbacks.push_back((position, callback));
-        }
-        let at = self.callbacks.partition_point(|(p, _)| *p <= position);
-        self.callbacks.insert(at, (position, callback));
     }
 
     pub(crate) fn poison(&mut self, cause: &str) {

@@ -1,7 +1,8 @@
 //! What is done for the store when nobody waits for it.
 //!
-//! I own the driver's loop: it commits what no caller waits for, fills the reserve, and marks what is durable
-//! once nothing happens. (C9) Nothing here holds the front for the length of a write or a sync.
+//! I own the loops of two threads. The driver commits what no caller waits for, and marks what is durable once
+//! nothing happens; the other fills the reserve and removes what is needed no more. (C9) Nothing here holds the
+//! front for the length of a write or a sync. (C10) No batch waits for the second thread.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -52,7 +53,7 @@ impl<V: Vfs> Shared<V> {
         let due = outlook.tail > outlook.size / 2 && outlook.spares < RESERVED_SEGMENTS + SEGMENTS_AHEAD;
         if due && front.provided != outlook.segment && self.options.driver == Driver::Threads {
             (front.provided, front.upkeep) = (outlook.segment, true);
-            self.work.notify_one();
+            self.chores.notify_one();
         }
     }
 
@@ -60,7 +61,7 @@ impl<V: Vfs> Shared<V> {
     /// unclean stop nothing below it is then in doubt. No append waits for it, unless it has to rotate.
     fn mark_idle(&self) -> Result<()> {
         let front = self.front();
-        let idle = front.queue.is_empty() && !front.writing && front.flights.is_empty();
+        let idle = front.frames.queue.is_empty() && !front.writing && front.frames.flights.is_empty();
         if front.poison.is_some() || !(idle || V::planted(Bug::IdleMarkTooEarly)) {
             return Ok(());
         }
@@ -104,12 +105,12 @@ impl<V: Vfs> Shared<V> {
         Some((log.vfs.clone(), digest))
     }
 
-    /// Lets the driver do what [`Shared::maintain`] does; `false` if there is none.
+    /// Lets a thread do what [`Shared::maintain`] does; `false` if there is none.
     pub(crate) fn ask_for_upkeep(&self) -> bool {
         let background = self.options.driver == Driver::Threads;
         if background {
             self.front().upkeep = true;
-            self.work.notify_one();
+            self.chores.notify_one();
         }
         background
     }
@@ -119,7 +120,7 @@ impl<V: Vfs> Shared<V> {
         if !self.ask_for_upkeep() {
             return Ok(());
         }
-        self.start_driver().map_err(Error::io("start", "the driver's thread"))
+        self.start_driver().map_err(Error::io("start", "the background threads"))
     }
 
     pub(super) fn drive(self: Arc<Self>) {
@@ -131,17 +132,27 @@ impl<V: Vfs> Shared<V> {
                 drop(front);
                 self.wait(last);
                 front = self.front();
-            } else if alive && front.upkeep {
-                front.upkeep = false;
-                let ahead = if front.provided > SegmentId(0) { SEGMENTS_AHEAD } else { 0 };
-                drop(front);
-                if let Err(e) = self.provide(RESERVED_SEGMENTS + ahead) {
-                    tracing::warn!(%e, "the reserve is not full");
-                }
-                front = self.front();
             } else {
                 front = self.rest(front);
             }
+        }
+    }
+
+    /// As [`Shared::drive`], for what takes long and nobody waits for.
+    pub(super) fn keep_up(self: Arc<Self>) {
+        let mut front = self.front();
+        while !front.closed {
+            if front.poison.is_some() || !front.upkeep {
+                front = self.chores.wait(front).expect("no panic under the lock");
+                continue;
+            }
+            front.upkeep = false;
+            let ahead = if front.provided > SegmentId(0) { SEGMENTS_AHEAD } else { 0 };
+            drop(front);
+            if let Err(e) = self.provide(RESERVED_SEGMENTS + ahead) {
+                tracing::warn!(%e, "the reserve is not full");
+            }
+            front = self.front();
         }
     }
 

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::commit::{Front, Shared};
+use crate::commit::{Frames, Front, Shared};
 use crate::error::{Error, Result};
 use crate::index::Location;
 use crate::log::Readable;
+use crate::record::Record;
 use crate::state::Group;
 use crate::submit::Present;
-use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Term};
+use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Position, Term};
 use crate::vfs::Vfs;
 
 pub(super) fn check_bounds(group: GroupId, g: &Group, index: Index) -> Result<()> {
@@ -68,13 +69,14 @@ pub(super) fn find<V: Vfs>(
     group: GroupId,
     index: Index,
 ) -> Result<Source<V>> {
-    if let Some(entry) = front.groups.get(group).and_then(|line| line.pending(index)) {
+    let frames = &front.frames;
+    if let Some(position) = front.groups.get(group).and_then(|line| line.pending(index)) {
         return match &front.poison {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
-            None => Ok(Source::Memory(entry.clone())),
+            None => Ok(Source::Memory(frames.record(position).entry().expect("an entry is pending"))),
         };
     }
-    match (Written { shared }).find(group, index) {
+    match (Written { shared, frames }).find(group, index) {
         Some(source) => Ok(source),
         // Written but not durable operations of a poisoned handle took it away.
         None => match &front.poison {
@@ -84,9 +86,10 @@ pub(super) fn find<V: Vfs>(
     }
 }
 
-/// What is written.
+/// What was submitted before.
 pub(super) struct Written<'a, V: Vfs> {
     pub(super) shared: &'a Shared<V>,
+    pub(super) frames: &'a Frames,
 }
 
 impl<V: Vfs> Written<'_, V> {
@@ -103,6 +106,10 @@ impl<V: Vfs> Written<'_, V> {
 }
 
 impl<V: Vfs> Present for Written<'_, V> {
+    fn pending(&self, position: Position) -> &Record {
+        self.frames.record(position)
+    }
+
     fn term(&self, group: GroupId, index: Index) -> Result<Term> {
         Ok(self.known(group, index).name().0.term)
     }

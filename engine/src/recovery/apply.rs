@@ -115,7 +115,7 @@ fn begin<V: Vfs>(
     Ok(Log {
         vfs: vfs.clone(),
         shape: Shape { identity, unit, size },
-        groups,
+        groups: groups.into_iter().collect(),
         index,
         position: cut,
         descriptions: u32::try_from(active.free.len()).expect("at most 64"),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ::raft_log::api::raft_log_writer::RaftLogWriter;
 use ::raft_log::{Callback, Config, RaftLog, Types};
 use anyhow::Context;
+use seawall_bench::drive::Done;
 use seawall_bench::grouped::Floors;
-use seawall_bench::subject::{Done, Item, Subject};
+use seawall_bench::subject::{Item, Subject};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Plain;
@@ -98,7 +99,7 @@ impl Subject for Peer {
 
     fn submit(&self, item: Item, done: Done) -> Result<(), (Item, Done)> {
         // An error on return is told to nobody else: the callback was not taken.
-        let flushed = Flushed(Box::new(move |result| done(result.map_err(Into::into))));
+        let flushed = Flushed(Box::new(move |result| done.call(result.map_err(Into::into))));
         if let Err(e) = self.write(&[item], flushed) {
             eprintln!("raft-log: {e}");
         }
