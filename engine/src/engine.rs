@@ -222,7 +222,8 @@ impl<V: Vfs> Engine<V> {
         let front = &mut *guard;
         let (written, batch) =
             (Written { shared: &self.shared, frames: &front.frames }, std::mem::take(batch));
-        let examined = examine::<V, _>(&mut front.groups, &written, front.submitted, batch, &mut front.draft);
+        let known = (front.durable, front.submitted);
+        let examined = examine::<V, _>(&mut front.groups, &written, known, batch, &mut front.draft);
         examined.inspect_err(count_regression)?;
         let passes = damage::still_lost::<V>(front).and_then(|left| {
             self.check_state(front)?;
@@ -545,7 +546,7 @@ fn group_status(front: &Front, id: GroupId, line: &Line) -> GroupStatus {
         vote: g.vote.as_ref().map(|(_, v)| v.clone()),
         commit: g.commit,
         snapshot: g.snapshot.map(|(_, p)| p),
-        durable_last: line.durable_last(),
+        durable_last: line.durable_last(front.durable),
         lost: front.blocked.iter().filter(|lost| lost.group() == Some(id)).cloned().collect(),
     }
 }

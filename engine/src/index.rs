@@ -39,11 +39,7 @@ impl GroupIndex {
     }
 
     /// Drops what gives way to an entry of this name: its index and above, and other incarnations.
-    #[inline]
     fn make_way(&mut self, name: &Name, mut dropped: impl FnMut(&SealedRun)) {
-        if self.active.last().is_some_and(|last| last.name.at(last.count) == *name) {
-            return;
-        }
         self.truncate(name.id.index, &mut dropped);
         if self.first().is_some_and(|first| first.incarnation != name.incarnation) {
             self.active.clear();
@@ -90,16 +86,24 @@ impl GroupIndex {
         }
     }
 
-    /// Takes entries of the active segment that follow all others.
+    /// Takes entries of the active segment, which drop what was there and above.
     #[inline]
-    fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) -> u32 {
-        let start = count(self.places.len());
-        self.places.extend(places);
-        let more = count(self.places.len()) - start;
-        match self.active.last_mut() {
-            Some(last) if last.name.at(last.count) == name => last.count += more,
-            _ => self.active.push(Run { name, count: more, start }),
+    fn push(
+        &mut self,
+        name: Name,
+        places: impl IntoIterator<Item = EntryRef>,
+        dropped: impl FnMut(&SealedRun),
+    ) -> u32 {
+        let last = self.active.last();
+        let goes_on = last.is_some_and(|last| last.name.at(last.count) == name);
+        if !goes_on {
+            self.make_way(&name, dropped);
+            self.active.push(Run { name, count: 0, start: count(self.places.len()) });
         }
+        let before = self.places.len();
+        self.places.extend(places);
+        let more = count(self.places.len() - before);
+        self.active.last_mut().expect("there is one").count += more;
         more
     }
 }
@@ -143,6 +147,12 @@ impl Index {
         std::mem::take(&mut self.emptied)
     }
 
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_emptied(&self) -> bool {
+        !self.emptied.is_empty()
+    }
+
     /// Whether a sealed segment holds a live entry.
     #[must_use]
     pub fn is_live(&self, segment: SegmentId) -> bool {
@@ -159,8 +169,7 @@ impl Index {
     pub fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) {
         let Self { groups, live, emptied, active_entries } = self;
         let group = groups.get_or_default(name.group);
-        group.make_way(&name, |run| Self::drop_run(live, emptied, run));
-        *active_entries += group.push(name, places) as usize;
+        *active_entries += group.push(name, places, |run| Self::drop_run(live, emptied, run)) as usize;
     }
 
     /// A sealed segment's runs were read, in ascending order of segments.

@@ -325,8 +325,8 @@ impl<V: Vfs> Log<V> {
         }
         // Of a run of entries the last alone is seen in the state.
         state::apply(&mut self.groups, position, record);
-        for segment in self.index.take_emptied() {
-            self.dead.insert(segment, position);
+        if self.index.has_emptied() {
+            self.dead.extend(self.index.take_emptied().into_iter().map(|segment| (segment, position)));
         }
     }
 
@@ -566,18 +566,13 @@ impl<V: Vfs> Log<V> {
 }
 
 /// How much these records may add to the coded state.
-fn state_growth(encoded: &Encoded, mut records: &[Record]) -> usize {
-    let growth = |count: &u32| {
-        // A run of more than one is of entries.
-        let kind = records[0].name.kind;
-        records = &records[*count as usize..];
-        match kind {
-            Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
-            Kind::Vote => 64 + encoded.header.payload_len as usize,
-            _ => 128,
-        }
+fn state_growth(encoded: &Encoded, records: &[Record]) -> usize {
+    let growth = |record: &Record| match record.name.kind {
+        Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
+        Kind::Vote => 64 + encoded.header.payload_len as usize,
+        _ => 128,
     };
-    encoded.directory.counts.iter().map(growth).sum()
+    if encoded.directory.control { records.iter().map(growth).sum() } else { 0 }
 }
 
 fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {

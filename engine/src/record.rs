@@ -230,6 +230,8 @@ pub struct Directory {
     pub sizes: Vec<(u32, u32)>,
     /// The directory without lengths and checksums, for the next frame to repeat.
     pub echo: Vec<u8>,
+    /// Whether there is a record that is no entry.
+    pub control: bool,
     /// Whether a record wants the frame to be written twice.
     pub wants_twin: bool,
 }
@@ -243,17 +245,18 @@ impl Directory {
 
     /// Writes the directory of these records to `out` and remembers it instead of the last one.
     pub fn write(&mut self, out: &mut Vec<u8>, records: &[Record], salt: u64) {
-        let Self { counts, sizes, echo, wants_twin } = self;
+        let Self { counts, sizes, echo, control, wants_twin } = self;
         counts.clear();
         sizes.clear();
         echo.clear();
-        *wants_twin = false;
+        (*control, *wants_twin) = (false, false);
         for run in records.chunk_by(|a, b| a.name.kind.is_entry() && a.name.at(1) == b.name) {
             let count = u32::try_from(run.len()).expect("admission bounds the records of a frame");
             let start = out.len();
             put_name(out, &run[0].name, count);
             echo.extend_from_slice(&out[start..]);
             counts.push(count);
+            *control |= !run[0].name.kind.is_entry();
             *wants_twin |= run[0].name.kind.wants_twin();
             let salt = run[0].name.group_salt(salt);
             for record in run {

@@ -162,8 +162,8 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) state: Group,
-    /// Its entries that are not durable yet, up to the last of the group, as the starts of runs: entries with
-    /// consecutive indexes and positions.
+    /// Its newest entries, among them all that are not durable, as the starts of runs: entries with consecutive
+    /// indexes and positions.
     pub(crate) pending: VecDeque<Start>,
     /// Bytes of batches in flight that began with this group.
     pub(crate) share: u64,
@@ -185,16 +185,20 @@ impl Line {
         self.pending.partition_point(|(first, _)| *first < index)
     }
 
-    /// Where a pending entry is in the stream; `None` below all of them.
-    pub(crate) fn pending(&self, index: Index) -> Option<Position> {
+    /// Where an entry that is not durable is in the stream.
+    pub(crate) fn pending(&self, index: Index, durable: Position) -> Option<Position> {
         let run = self.runs_below(index.next()).checked_sub(1)?;
         let (first, at) = self.pending[run];
-        (index <= self.state.last.index).then(|| Position(at.0 + (index.0 - first.0)))
+        let position = Position(at.0 + (index.0 - first.0));
+        (index <= self.state.last.index && position > durable).then_some(position)
     }
 
     /// The last entry that is durable.
-    pub(crate) fn durable_last(&self) -> Index {
-        self.pending.front().map_or(self.state.last.index, |(first, _)| Index(first.0 - 1))
+    pub(crate) fn durable_last(&self, durable: Position) -> Index {
+        let mut ends = self.pending.iter().skip(1).map(|(first, _)| *first);
+        let mut end = || ends.next().unwrap_or(self.state.last.index.next());
+        let pending = self.pending.iter().find_map(|start| first_pending(*start, end(), durable));
+        pending.map_or(self.state.last.index, |(first, _)| Index(first.0 - 1))
     }
 
     /// The next entry is pending.
@@ -206,12 +210,11 @@ impl Line {
     }
 
     /// Forgets the pending entries that are durable now.
-    pub(crate) fn settle(&mut self, durable: Position) {
-        while let Some((first, at)) = self.pending.front().copied().filter(|(_, at)| *at <= durable) {
-            let next = Index(first.0 + (durable.0 - at.0) + 1);
+    fn settle(&mut self, durable: Position) {
+        while let Some(start) = self.pending.front().copied().filter(|(_, at)| *at <= durable) {
             let end = self.pending.get(1).map_or(self.state.last.index.next(), |(second, _)| *second);
-            if next < end {
-                self.pending[0] = (next, durable.next());
+            if let Some(rest) = first_pending(start, end, durable) {
+                self.pending[0] = rest;
                 return;
             }
             self.pending.pop_front();
@@ -220,6 +223,13 @@ impl Line {
             self.pending.shrink_to(KEPT_ROOM);
         }
     }
+}
+
+/// What is not durable of a run that ends before an index.
+fn first_pending((first, at): Start, end: Index, durable: Position) -> Option<Start> {
+    let settled = durable.next().0.saturating_sub(at.0);
+    let next = Index(first.0 + settled);
+    (next < end).then_some((next, Position(at.0 + settled)))
 }
 
 /// Every group as callers see it.
@@ -301,20 +311,21 @@ impl Draft {
 struct Examined<'a, P> {
     groups: &'a mut Lines,
     present: &'a P,
+    durable: Position,
     next: Position,
     draft: &'a mut Draft,
 }
 
 /// Checks a batch against the submitted state, changes it and makes the records, the first of which gets
-/// the position after `last`. A refusal changes nothing.
+/// the position after `last`; what is `durable` is not pending. A refusal changes nothing.
 pub(crate) fn examine<V: Vfs, P: Present>(
     groups: &mut Lines,
     present: &P,
-    last: Position,
+    (durable, last): (Position, Position),
     batch: WriteBatch,
     draft: &mut Draft,
 ) -> Result<()> {
-    let mut examined = Examined { groups, present, next: last.next(), draft };
+    let mut examined = Examined { groups, present, durable, next: last.next(), draft };
     let result = batch.ops.into_iter().try_for_each(|(group, op)| match op {
         Op::Append(entry) => examined.append(group, entry),
         Op::Vote(vote) => examined.vote::<V>(group, &vote),
@@ -382,7 +393,7 @@ impl<P: Present> Examined<'_, P> {
         if index == g.last.index {
             return Ok(g.last.term);
         }
-        match line.pending(index) {
+        match line.pending(index, self.durable) {
             Some(position) => Ok(self.pending(position).name.id.term),
             None => self.present.term(group, index),
         }
@@ -415,6 +426,7 @@ impl<P: Present> Examined<'_, P> {
         }
         let Draft { records, entries, bytes, undo } = &mut *self.draft;
         if undo.last().is_none_or(|(of, _)| *of != group) {
+            line.settle(self.durable);
             undo.push((group, Before::Appended(last, line.pending.len())));
         }
         let incarnation = line.state.incarnation;
@@ -434,7 +446,7 @@ impl<P: Present> Examined<'_, P> {
         if present != entry.id.term {
             return Err(Error::WouldOverwrite { group, offered: entry.id, present });
         }
-        let same = match self.line(group)?.pending(entry.id.index) {
+        let same = match self.line(group)?.pending(entry.id.index, self.durable) {
             Some(position) => self.pending(position).entry().as_ref() == Some(entry),
             None => self.present.entry(group, entry.id.index)? == *entry,
         };

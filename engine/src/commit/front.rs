@@ -77,7 +77,12 @@ impl Frame {
 
     /// Takes a batch in.
     fn take(&mut self, draft: &mut Draft, group: GroupId, last: Position, bound: u64) {
-        Arc::get_mut(&mut self.records).expect("nobody writes a frame that forms").append(&mut draft.records);
+        let records = Arc::get_mut(&mut self.records).expect("nobody writes a frame that forms");
+        if records.is_empty() {
+            std::mem::swap(records, &mut draft.records);
+        } else {
+            records.append(&mut draft.records);
+        }
         self.bound += bound;
         self.last = last;
         let load = Load { bytes: draft.bytes, entries: draft.entries };
@@ -344,11 +349,6 @@ impl Front {
 
     /// Forgets what was kept for a frame that is durable.
     fn forget(&mut self, mut frame: Frame) {
-        for run in frame.records.chunk_by(|a, b| a.name.group == b.name.group) {
-            if let Some(line) = self.groups.get_mut(run[0].name.group) {
-                line.settle(self.durable);
-            }
-        }
         for (group, Load { bytes, entries }) in frame.loads.drain(..) {
             self.load.bytes -= bytes;
             self.load.entries -= entries;

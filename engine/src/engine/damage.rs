@@ -51,7 +51,7 @@ impl<V: Vfs> Engine<V> {
             let index = entry.id.index;
             let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
             check_bounds(group, &line.state, index)?;
-            if line.pending(index).is_some() {
+            if line.pending(index, front.durable).is_some() {
                 return Ok(false);
             }
             // It may go on in a fresh segment.

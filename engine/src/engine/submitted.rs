@@ -70,7 +70,7 @@ pub(super) fn find<V: Vfs>(
     index: Index,
 ) -> Result<Source<V>> {
     let frames = &front.frames;
-    if let Some(position) = front.groups.get(group).and_then(|line| line.pending(index)) {
+    if let Some(position) = front.groups.get(group).and_then(|line| line.pending(index, front.durable)) {
         return match &front.poison {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             None => Ok(Source::Memory(frames.record(position).entry().expect("an entry is pending"))),
