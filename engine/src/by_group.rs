@@ -41,6 +41,11 @@ impl<T> ByGroup<T> {
         self.0.len()
     }
 
+    /// Everything, in no order that may be seen.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&GroupId, &T)> {
+        self.0.iter()
+    }
+
     /// Everything, by the groups' numbers.
     pub(crate) fn ascending(&self) -> impl Iterator<Item = (GroupId, &T)> {
         sorted(self.0.iter().map(|(group, t)| (*group, t)))

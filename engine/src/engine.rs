@@ -122,8 +122,7 @@ impl<V: Vfs> Engine<V> {
             identity::mend::<V>(&lock, whole)?;
             report.repaired.push(crate::report::Repair { file: identity::NAME.into(), what });
         }
-        let groups = log.states();
-        let live: Vec<Digest> = owned(&groups).map(|(_, digest, _)| digest).collect();
+        let live: Vec<Digest> = owned(log.groups.ascending()).map(|(_, digest, _)| digest).collect();
         let mut usage = collect::load(&vfs, &shape.identity, &live);
         if let Some(fault) = usage.faults().iter().find(|f| matches!(f, SnapshotFault::Unreadable { .. })) {
             return Err(Error::Snapshot { fault: fault.clone() });
@@ -135,7 +134,7 @@ impl<V: Vfs> Engine<V> {
         metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
-        let mut front = Front::new(&groups, log.position);
+        let mut front = Front::new(&log.groups, log.position);
         front.blocked = blocking;
         let limit = frame_limit(&shape, &options);
         let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));

@@ -181,12 +181,19 @@ pub fn probe<V: Vfs>(bytes: &[u8], place: &Place, offset: u32) -> Probe {
     let Some(raw) = bytes.first_chunk::<HEADER_LEN>() else { return Probe::Other };
     if raw[field::MAGIC] != MAGIC {
         let unit = &bytes[..bytes.len().min(place.unit as usize)];
-        return if unit.iter().all(|b| *b == 0) { Probe::Blank } else { Probe::Other };
+        return if is_zero(unit) { Probe::Blank } else { Probe::Other };
     }
     match believe::<V>(raw, place, offset) {
         Some(header) => Probe::Frame(Box::new(header)),
         None => Probe::Other,
     }
+}
+
+/// Whether there is no other byte. A comparison of blocks, for most of a segment may be blank.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }
 
 fn u32_at(raw: &[u8], at: Range<usize>) -> u32 {
@@ -307,7 +314,7 @@ pub fn open<V: Vfs>(bytes: &[u8], header: &Header, salt: u64) -> Result<Frame, B
     if count != u64::from(header.records) || (sized != u64::from(header.payload_len) && count > 0) {
         return Err(bad("the directory does not agree with the header"));
     }
-    let what = if padding.iter().any(|b| *b != 0) {
+    let what = if !is_zero(padding) {
         assert!(!V::planted(Bug::PaddingAsserted), "padding is zero");
         Some("the padding is not zero")
     } else {

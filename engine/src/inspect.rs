@@ -309,7 +309,7 @@ pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Veri
     for at in 0..facts.segments.len() {
         verify_segment(&facts, at, plan.as_ref(), shape, &mut out)?;
     }
-    for (_, digest, _) in owned(groups) {
+    for (_, digest, _) in owned(groups.iter().map(|(id, g)| (*id, g))) {
         out.snapshots += 1;
         for fault in verify_snapshot(vfs, &shape.identity, digest) {
             // A file that is gone has no bytes to name.

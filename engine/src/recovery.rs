@@ -31,7 +31,7 @@ use crate::scan::{Later, Scan, Window, for_each_size, records};
 use crate::segment::{Ending, EntryRef, Header, HeaderFact, Run, Seal, file_name};
 use crate::snapshot::SnapshotFault;
 use crate::snapshot::reader::SnapshotReader;
-use crate::state::{self, Groups};
+use crate::state::{self, Group, Groups};
 use crate::types::{Digest, GroupId, Index as EntryNumber, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{File, Vfs};
 
@@ -552,7 +552,7 @@ pub fn check_snapshots<V: Vfs>(
     }
     let mut names = None;
     let mut lost = Vec::new();
-    for (group, digest, index) in owned(groups) {
+    for (group, digest, index) in owned(groups.iter().map(|(id, g)| (*id, g))) {
         if names.is_none() {
             names = Some(vfs.list(SNAPSHOTS).map_err(Error::io("list", SNAPSHOTS))?);
         }
@@ -580,10 +580,12 @@ fn groups_after<V: Vfs>(facts: &Facts<V>, plan: &Plan) -> Result<Groups> {
 }
 
 /// The owned snapshots that pointers name.
-pub fn owned(groups: &Groups) -> impl Iterator<Item = (GroupId, Digest, EntryNumber)> {
-    groups.iter().filter_map(|(id, g)| {
+pub fn owned<'a>(
+    groups: impl Iterator<Item = (GroupId, &'a Group)>,
+) -> impl Iterator<Item = (GroupId, Digest, EntryNumber)> {
+    groups.filter_map(|(id, g)| {
         let (_, p) = g.snapshot.filter(|(_, p)| p.owner == SnapshotOwner::Owned)?;
-        Some((*id, p.digest, p.id.index))
+        Some((id, p.digest, p.id.index))
     })
 }
 

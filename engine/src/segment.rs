@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::checksum::{crc, seed};
-use crate::frame::Place;
+use crate::frame::{self, Place};
 use crate::planted::Bug;
 use crate::record::{Kind, Name};
 use crate::types::{
@@ -214,7 +214,7 @@ impl Header {
     #[must_use]
     pub fn decode<V: Vfs>(raw: &[u8], segment: SegmentId, identity: &Identity) -> HeaderFact {
         let Some(magic) = raw.get(header::MAGIC) else { return HeaderFact::Damaged };
-        if raw.iter().all(|b| *b == 0) {
+        if frame::is_zero(raw) {
             return HeaderFact::Blank;
         }
         if magic != HEADER_MAGIC || raw.len() < header::LEN {

@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock};
 use smallvec::SmallVec;
 
 use super::Callback;
+use crate::by_group::ByGroup;
 use crate::frame;
 use crate::log::Outlook;
 use crate::record::Record;
 use crate::report::Lost;
-use crate::state::Groups;
+use crate::state::{Group, Groups};
 use crate::submit::{Draft, Line, Lines};
 use crate::types::{GroupId, Outcome, Position, SegmentId};
 
@@ -209,7 +210,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(groups: &Groups, position: Position) -> Self {
+    pub(crate) fn new(groups: &ByGroup<Group>, position: Position) -> Self {
         Self {
             groups: groups.iter().map(|(id, group)| (*id, Line::new(group.clone()))).collect(),
             draft: Draft::default(),
