@@ -123,6 +123,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commit",
         &[
+            "by_group",
             "error",
             "frame",
             "highwater",
