@@ -570,3 +570,71 @@ impl<P: Present> Examined<'_, P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What happens to a group: entries behind so many records of others; a truncation of so many entries; so
+    /// many records more are durable; what is durable is forgotten.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append { skipped: u64, count: u64 },
+        Truncate(u64),
+        Durable(u64),
+        Settle,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let append = (0u64..3, 1u64..5).prop_map(|(skipped, count)| Step::Append { skipped, count });
+        let step = prop_oneof![
+            3 => append,
+            1 => (1u64..6).prop_map(Step::Truncate),
+            2 => (1u64..9).prop_map(Step::Durable),
+            1 => Just(Step::Settle),
+        ];
+        proptest::collection::vec(step, 1..30)
+    }
+
+    proptest! {
+        /// Against the position of every entry.
+        #[test]
+        fn what_is_not_durable_is_pending(steps in steps()) {
+            let mut line = Line::new(Group::new(Incarnation(1)));
+            let mut positions = Vec::<u64>::new();
+            let (mut next, mut durable) = (1, 0);
+            for step in steps {
+                match step {
+                    Step::Append { skipped, count } => {
+                        next += skipped;
+                        for _ in 0..count {
+                            positions.push(next);
+                            let index = Index(positions.len() as u64);
+                            line.push(index, Position(next));
+                            line.state.last.index = index;
+                            next += 1;
+                        }
+                    }
+                    Step::Truncate(count) => {
+                        positions.truncate(positions.len().saturating_sub(usize::try_from(count).unwrap()));
+                        let last = Index(positions.len() as u64);
+                        line.pending.truncate(line.runs_below(last.next()));
+                        line.state.last.index = last;
+                        next += 1;
+                    }
+                    Step::Durable(count) => durable = (durable + count).min(next - 1),
+                    Step::Settle => line.settle(Position(durable)),
+                }
+                let last = positions.iter().take_while(|at| **at <= durable).count();
+                prop_assert_eq!(line.durable_last(Position(durable)), Index(last as u64));
+                for index in 0..positions.len() + 2 {
+                    let at = index.checked_sub(1).and_then(|n| positions.get(n)).copied();
+                    let expected = at.filter(|at| *at > durable).map(Position);
+                    prop_assert_eq!(line.pending(Index(index as u64), Position(durable)), expected);
+                }
+            }
+        }
+    }
+}
