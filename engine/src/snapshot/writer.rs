@@ -2,7 +2,7 @@
 //!
 //! I own how a file comes to be there. (W1) A name is held in the table before its file is created. (W2) A
 //! file that is there already is used only if the table says that it is durable and its bytes are sound;
-//! else it is written anew. (W3) After the first error no thread begins another file. (W4) Threads are gone
+//! else it is written anew. (W3) A file that cannot be written is given up at once, and no thread begins another one. (W4) Threads are gone
 //! when who started them goes on after [`Writers::finish`]. I do not know which files make a snapshot (see
 //! builder).
 
@@ -74,7 +74,7 @@ impl<V: Vfs> Writer<V> {
                     placed.held.insert(name);
                     placed.writing.insert(name);
                     drop(placed);
-                    self.write_file(name, bytes, replace)?;
+                    self.write_file(name, bytes, replace).inspect_err(|_| self.give_up(name))?;
                     lock(&self.known).written(name);
                     let mut placed = lock(&self.placed);
                     placed.writing.remove(&name);
@@ -121,20 +121,31 @@ impl<V: Vfs> Writer<V> {
         std::mem::take(&mut *lock(&self.placed)).repaired
     }
 
-    /// Gives all holds back and removes the files that nobody else needs. Best effort: what stays is
-    /// a left-over, which nobody trusts and the next open sweeps.
+    /// A file could not be written: whoever waits for it may try. At once, for its builder may wait for us.
+    fn give_up(&self, name: FileName) {
+        let mut placed = lock(&self.placed);
+        placed.held.remove(&name);
+        placed.writing.remove(&name);
+        drop(placed);
+        self.release(name, true);
+    }
+
+    /// Gives all holds back and removes the files that nobody else needs.
     pub(super) fn abandon(&self) {
         let Placed { held, writing, .. } = std::mem::take(&mut *lock(&self.placed));
+        held.into_iter().for_each(|name| self.release(name, writing.contains(&name)));
+    }
+
+    /// Gives a hold back and removes the file if nobody else needs it. Best effort: what stays is a left-over,
+    /// which nobody trusts and the next open sweeps.
+    fn release(&self, name: FileName, unwritten: bool) {
         let mut table = lock(&self.known);
-        for name in held {
-            let unwritten = writing.contains(&name);
-            // Before the release: a waiting builder may write the same replacement next.
-            if unwritten {
-                let _ = self.vfs.remove(&name.part_path());
-            }
-            if table.release(name, unwritten) {
-                let _ = self.vfs.remove(&name.path());
-            }
+        // Before the release: a waiting builder may write the same replacement next.
+        if unwritten {
+            let _ = self.vfs.remove(&name.part_path());
+        }
+        if table.release(name, unwritten) {
+            let _ = self.vfs.remove(&name.path());
         }
     }
 }

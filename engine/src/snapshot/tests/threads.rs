@@ -102,3 +102,24 @@ fn a_damaged_chunk_is_met_where_it_stands() {
         }
     }
 }
+
+/// Each waits for chunks that the other one writes; what fails is given up before anybody is waited for.
+#[test]
+fn builders_that_fail_together_do_not_wait_for_each_other() {
+    // Fewer calls than a snapshot takes.
+    for from in (0..24).cycle().take(100) {
+        let (vfs, known) = (disk(), Known::default());
+        vfs.set_faults(Some(Arc::new(move |call| {
+            (call.kind == CallKind::SyncData && call.number >= from).then_some(Fault::Errno(EIO))
+        })));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(seal_on(&vfs, &known, 3, &noise(64 * 8, 1)).is_err()));
+            }
+        });
+        vfs.set_faults(None);
+        assert_eq!(files(&vfs.image()), [""; 0]);
+        let digest = seal_on(&vfs, &known, 3, &noise(64 * 8, 1)).unwrap().digest;
+        assert_eq!(read(&power_loss(&vfs), digest, false).unwrap(), noise(64 * 8, 1));
+    }
+}
