@@ -51,7 +51,7 @@ pub(crate) struct Shared<V: Vfs> {
     changed: Condvar,
     work: Condvar,
     /// For the thread that does what takes long.
-    chores: Condvar,
+    upkeep: Condvar,
     pub(crate) log: Mutex<Log<V>>,
     pub(crate) options: Options,
     /// The largest frame that entries may ask for.
@@ -84,7 +84,7 @@ impl<V: Vfs> Shared<V> {
             front: Mutex::new(front),
             changed: Condvar::new(),
             work: Condvar::new(),
-            chores: Condvar::new(),
+            upkeep: Condvar::new(),
             log: Mutex::new(log),
             options,
             frame_limit,
@@ -414,7 +414,7 @@ impl<V: Vfs> Shared<V> {
         let mut front = self.front();
         front.closed = true;
         self.work.notify_all();
-        self.chores.notify_all();
+        self.upkeep.notify_all();
         self.announce(front);
         front = self.front();
         while front.writing || (front.poison.is_none() && front.frames.flights.iter().any(|f| !f.by_host)) {

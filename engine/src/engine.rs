@@ -221,8 +221,8 @@ impl<V: Vfs> Engine<V> {
         let front = &mut *guard;
         let (written, batch) =
             (Written { shared: &self.shared, frames: &front.frames }, std::mem::take(batch));
-        let known = (front.durable, front.submitted);
-        let examined = examine::<V, _>(&mut front.groups, &written, known, batch, &mut front.draft);
+        let Front { groups, draft, durable, submitted, .. } = front;
+        let examined = examine::<V, _>(groups, &written, *durable, *submitted, batch, draft);
         examined.inspect_err(count_regression)?;
         let passes = damage::still_lost::<V>(front).and_then(|left| {
             self.check_state(front)?;
@@ -352,10 +352,10 @@ impl<V: Vfs> Engine<V> {
             let log = self.shared.log();
             (log.has_dead(durable), log.has_retired(durable))
         };
-        let later = retired && self.shared.ask_for_upkeep();
-        let (dead, retired) =
-            (dead.then(|| self.shared.recycle()), (retired && !later).then(|| self.shared.drop_retired()));
-        for e in [dead, retired].into_iter().flatten().filter_map(Result::err) {
+        let retired = retired && !self.shared.ask_for_upkeep();
+        let recycled = if dead { self.shared.recycle() } else { Ok(()) };
+        let dropped = recycled.and_then(|()| if retired { self.shared.drop_retired() } else { Ok(()) });
+        if let Err(e) = dropped {
             self.shared.poison_on(&e);
             metrics::counter!("seawall_reclaim_failures").increment(1);
             tracing::warn!(%e, "space was not reclaimed");

@@ -192,7 +192,7 @@ pub fn probe<V: Vfs>(bytes: &[u8], place: &Place, offset: u32) -> Probe {
 /// Whether there is no other byte. A comparison of blocks, for most of a segment may be blank.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 4096] = [0; 4096];
+    static ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }
 

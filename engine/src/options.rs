@@ -131,7 +131,8 @@ pub struct Options {
     pub driver: Driver,
     /// Level of zstd for snapshot chunks, or `None` to store them as they are. 1 by default.
     pub zstd_level: Option<i32>,
-    /// Bytes in a snapshot chunk before compression. 1 MiB by default.
+    /// Bytes in a snapshot chunk before compression. 1 MiB by default. While a snapshot is written there is memory
+    /// for about ten chunks, and for six while one is streamed; with [`Driver::Caller`] for two.
     pub chunk_bytes: u32,
 }
 

@@ -321,7 +321,8 @@ struct Examined<'a, P> {
 pub(crate) fn examine<V: Vfs, P: Present>(
     groups: &mut Lines,
     present: &P,
-    (durable, last): (Position, Position),
+    durable: Position,
+    last: Position,
     batch: WriteBatch,
     draft: &mut Draft,
 ) -> Result<()> {

@@ -53,7 +53,7 @@ impl<V: Vfs> Shared<V> {
         let due = outlook.tail > outlook.size / 2 && outlook.spares < RESERVED_SEGMENTS + SEGMENTS_AHEAD;
         if due && front.provided != outlook.segment && self.options.driver == Driver::Threads {
             (front.provided, front.upkeep) = (outlook.segment, true);
-            self.chores.notify_one();
+            self.upkeep.notify_one();
         }
     }
 
@@ -110,7 +110,7 @@ impl<V: Vfs> Shared<V> {
         let background = self.options.driver == Driver::Threads;
         if background {
             self.front().upkeep = true;
-            self.chores.notify_one();
+            self.upkeep.notify_one();
         }
         background
     }
@@ -143,7 +143,7 @@ impl<V: Vfs> Shared<V> {
         let mut front = self.front();
         while !front.closed {
             if front.poison.is_some() || !front.upkeep {
-                front = self.chores.wait(front).expect("no panic under the lock");
+                front = self.upkeep.wait(front).expect("no panic under the lock");
                 continue;
             }
             front.upkeep = false;

@@ -13,9 +13,6 @@ use crate::snapshot::format::ChunkRef;
 
 type Loaded = Result<Vec<u8>, SnapshotFault>;
 
-/// Loads a chunk's bytes into memory that is given.
-pub(super) type Load = dyn FnMut(&ChunkRef, Vec<u8>) -> Loaded + Send;
-
 /// Threads that load chunks.
 pub(super) struct Ahead {
     lanes: Vec<Lane>,
@@ -31,7 +28,11 @@ struct Lane {
 
 impl Ahead {
     /// Starts so many threads for these chunks; `None` if they cannot be started.
-    pub(super) fn start(threads: usize, chunks: &[ChunkRef], load: impl Fn() -> Box<Load>) -> Option<Self> {
+    /// Each has a way of its own to load a chunk's bytes into memory that it is given.
+    pub(super) fn start<L>(threads: usize, chunks: &[ChunkRef], load: impl Fn() -> L) -> Option<Self>
+    where
+        L: FnMut(&ChunkRef, Vec<u8>) -> Loaded + Send + 'static,
+    {
         let lane = |n| Lane::start(chunks.iter().skip(n).step_by(threads).copied().collect(), load());
         let lanes = (0..threads).map(lane).collect::<Option<Vec<_>>>()?;
         Some(Self { lanes, next: 0 })
@@ -50,10 +51,13 @@ impl Ahead {
 }
 
 impl Lane {
-    fn start(chunks: Vec<ChunkRef>, mut load: Box<Load>) -> Option<Self> {
+    fn start(
+        chunks: Vec<ChunkRef>,
+        load: impl FnMut(&ChunkRef, Vec<u8>) -> Loaded + Send + 'static,
+    ) -> Option<Self> {
         let (loaded, full) = sync_channel(1);
         let (empty, free) = channel();
-        let run = move || fill(&chunks, &mut *load, &loaded, &free);
+        let run = move || fill(&chunks, load, &loaded, &free);
         let thread = std::thread::Builder::new().name("seawall-snapshot".into()).spawn(run).ok()?;
         Some(Self { full: Some(full), empty, thread: Some(thread) })
     }
@@ -69,7 +73,12 @@ impl Drop for Lane {
     }
 }
 
-fn fill(chunks: &[ChunkRef], load: &mut Load, loaded: &SyncSender<Loaded>, free: &Receiver<Vec<u8>>) {
+fn fill(
+    chunks: &[ChunkRef],
+    mut load: impl FnMut(&ChunkRef, Vec<u8>) -> Loaded,
+    loaded: &SyncSender<Loaded>,
+    free: &Receiver<Vec<u8>>,
+) {
     for part in chunks {
         let chunk = load(part, free.try_recv().unwrap_or_default());
         let last = chunk.is_err();

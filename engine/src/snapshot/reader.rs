@@ -8,7 +8,7 @@ use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex};
 
 use crate::planted::Bug;
-use crate::snapshot::ahead::{Ahead, Load};
+use crate::snapshot::ahead::Ahead;
 use crate::snapshot::collect::release_all;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, Flaw, MAX_MANIFEST_BYTES, Manifest, chunk};
 use crate::snapshot::usage::{ChunkUse, lock};
@@ -162,14 +162,14 @@ impl<V: Vfs> SnapshotReader<V> {
         let chunks = &self.manifest.chunks[self.next..];
         if self.threads > 0 && chunks.len() > 1 {
             let (threads, mapped) = (std::mem::take(&mut self.threads), self.mapped);
-            let load = || -> Box<Load> {
+            let load = || {
                 let (vfs, store) = (self.vfs.clone(), self.manifest.spec.store);
                 let mut scratch = Scratch::default();
-                Box::new(move |part, memory| {
+                move |part: &ChunkRef, memory| {
                     scratch.raw = memory;
                     load_chunk(&vfs, &store, part, mapped, &mut scratch)?;
                     Ok(std::mem::take(&mut scratch.raw))
-                })
+                }
             };
             self.ahead = Ahead::start(threads, chunks, load);
         }

@@ -17,7 +17,7 @@ use super::usage::ChunkUse;
 use super::{DIR, SnapshotFault, SnapshotSpec};
 use crate::types::{Digest, GroupId, Identity, Incarnation, LogId};
 use crate::vfs::Vfs;
-use crate::vfs::mem::{Image, MemVfs};
+use crate::vfs::mem::{CallKind, Fault, Image, MemVfs};
 use crate::vfs::os::OsVfs;
 
 const WHO: Identity = Identity { cluster: 1, node: 2, store: [7; 16] };
@@ -87,6 +87,19 @@ fn read<V: Vfs>(vfs: &V, digest: Digest, mapped: bool) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     SnapshotReader::open(vfs, &WHO, digest, mapped)?.read_to_end(&mut out)?;
     Ok(out)
+}
+
+/// One call from now on fails, the one with this number; says which it was, once there was one.
+fn fail_once(vfs: &MemVfs, at: u64, errno: i32) -> Arc<Mutex<Option<CallKind>>> {
+    let hit = Arc::new(Mutex::new(None));
+    let note = Arc::clone(&hit);
+    vfs.set_faults(Some(Arc::new(move |call| {
+        (call.number == at).then(|| {
+            *note.lock().unwrap() = Some(call.kind);
+            Fault::Errno(errno)
+        })
+    })));
+    hit
 }
 
 /// What was wrong, out of the error of a read.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::snapshot::SnapshotIo;
 use crate::snapshot::collect::{load, sweep};
-use crate::vfs::mem::{CallKind, Fault, SyncFailure};
+use crate::vfs::mem::SyncFailure;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -50,14 +50,7 @@ fn any_call_that_fails_once_changes_nothing() {
         for at in 0.. {
             let (vfs, known, older, newer) = shared();
             let before = vfs.image();
-            let hit = Arc::new(Mutex::new(None));
-            let note = Arc::clone(&hit);
-            vfs.set_faults(Some(Arc::new(move |call| {
-                (call.number == at).then(|| {
-                    *note.lock().unwrap() = Some(call.kind);
-                    Fault::Errno(errno)
-                })
-            })));
+            let hit = fail_once(&vfs, at, errno);
             let result = seal(&vfs, &known, 2, &newer);
             vfs.set_faults(None);
             let Some(kind) = *hit.lock().unwrap() else { break };

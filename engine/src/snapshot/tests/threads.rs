@@ -1,7 +1,10 @@
 //! Written and read on threads: the same files in the same order as far as a crash can tell, the same errors.
 
 use super::*;
-use crate::vfs::mem::{CallKind, Fault, Op};
+use std::sync::Condvar;
+use std::time::Duration;
+
+use crate::vfs::mem::Op;
 
 const EIO: i32 = 5;
 
@@ -56,14 +59,7 @@ fn any_call_that_fails_once_changes_nothing() {
         let (vfs, known) = (disk(), Known::default());
         let older = publish(&vfs, &known, 1, &noise(64 * 3, 1));
         let before = vfs.image();
-        let hit = Arc::new(Mutex::new(None));
-        let note = Arc::clone(&hit);
-        vfs.set_faults(Some(Arc::new(move |call| {
-            (call.number == at).then(|| {
-                *note.lock().unwrap() = Some(call.kind);
-                Fault::Errno(EIO)
-            })
-        })));
+        let hit = fail_once(&vfs, at, EIO);
         let result = seal_on(&vfs, &known, 3, &sample());
         vfs.set_faults(None);
         let Some(kind) = *hit.lock().unwrap() else { break };
@@ -122,4 +118,38 @@ fn builders_that_fail_together_do_not_wait_for_each_other() {
         let digest = seal_on(&vfs, &known, 3, &noise(64 * 8, 1)).unwrap().digest;
         assert_eq!(read(&power_loss(&vfs), digest, false).unwrap(), noise(64 * 8, 1));
     }
+}
+
+/// Lets no call of a kind go on before there is a second one; `false` if one waited in vain.
+fn meet(vfs: &MemVfs, kind: CallKind) -> Arc<(Mutex<(u32, bool)>, Condvar)> {
+    let met = Arc::new((Mutex::new((0, true)), Condvar::new()));
+    let shared = Arc::clone(&met);
+    vfs.set_faults(Some(Arc::new(move |call| {
+        if call.kind == kind {
+            let (calls, came) = &*shared;
+            let mut calls = calls.lock().unwrap();
+            calls.0 += 1;
+            came.notify_all();
+            let long = Duration::from_secs(60);
+            let (mut calls, waited) = came.wait_timeout_while(calls, long, |calls| calls.0 < 2).unwrap();
+            calls.1 &= !waited.timed_out();
+        }
+        None
+    })));
+    met
+}
+
+#[test]
+fn chunks_are_on_their_way_together() {
+    let (vfs, known) = (disk(), Known::default());
+    let written = meet(&vfs, CallKind::SyncData);
+    let digest = seal_on(&vfs, &known, 2, &sample()).unwrap().digest;
+    assert!(written.0.lock().unwrap().1, "the second chunk waited for the first one's sync");
+    vfs.set_faults(None);
+    let reader = SnapshotReader::open(&vfs, &WHO, digest, false).unwrap();
+    let read = meet(&vfs, CallKind::Read);
+    let mut back = Vec::new();
+    reader.on_threads(2).read_to_end(&mut back).unwrap();
+    assert_eq!(back, sample());
+    assert!(read.0.lock().unwrap().1, "the second chunk waited for the first one");
 }
