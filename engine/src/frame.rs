@@ -189,10 +189,12 @@ pub fn probe<V: Vfs>(bytes: &[u8], place: &Place, offset: u32) -> Probe {
     }
 }
 
+/// As many as an alignment unit has.
+static ZEROS: [u8; 4096] = [0; 4096];
+
 /// Whether there is no other byte. A comparison of blocks, for most of a segment may be blank.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }
 
@@ -371,7 +373,12 @@ pub struct Draft<'a> {
     pub offset: u32,
     /// Whether it gets a twin although no record wants one.
     pub twin: bool,
+    /// Payloads of so many bytes are not copied, unless they are many small ones or written twice.
+    pub apart: usize,
 }
+
+/// Records of less than the 512th part of a piece are copied: a slice for each costs more than that.
+const SLICES: usize = 512;
 
 /// Memory for the bytes of frames, used for one after the other.
 #[derive(Clone, Debug, Default)]
@@ -387,11 +394,23 @@ pub struct Encoded {
     pub header: Header,
     /// The directory.
     pub directory: Directory,
-    /// The first copy.
+    /// The first copy; without payload and padding if those are apart.
     pub bytes: Vec<u8>,
+    apart: bool,
 }
 
 impl Encoded {
+    /// The bytes of the first copy, no part larger than a piece.
+    pub fn parts<'e>(&'e self, records: &'e [Record], piece: usize) -> impl Iterator<Item = &'e [u8]> {
+        let (records, padding) = if self.apart {
+            (records, self.header.frame_len as usize - self.header.payload().end)
+        } else {
+            (&[][..], 0)
+        };
+        let payloads = records.iter().flat_map(move |record| record.data.chunks(piece));
+        self.bytes.chunks(piece).chain(payloads).chain(ZEROS[..padding].chunks(piece))
+    }
+
     /// Where the payload starts in the segment.
     #[must_use]
     pub fn payload_offset(&self) -> u32 {
@@ -444,17 +463,21 @@ pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encode
     let payload_len = directory.payload_len() + draft.state.len();
     let content = payload + payload_len;
     let frame_len = content.next_multiple_of(place.unit as usize);
-    bytes.reserve(frame_len - payload);
-    draft.records.iter().for_each(|record| bytes.extend_from_slice(&record.data));
-    bytes.extend_from_slice(draft.state);
-    // In steps that stay in vector code: what fills more at once takes longer to begin.
-    while bytes.len() < frame_len {
-        bytes.resize(frame_len.min(bytes.len() + 1024), 0);
+    let twin = draft.twin || (directory.wants_twin && !V::planted(Bug::OneVoteCopy));
+    let apart =
+        payload_len >= draft.apart && !twin && draft.records.len() <= payload_len / draft.apart * SLICES;
+    if !apart {
+        bytes.reserve(frame_len - payload);
+        draft.records.iter().for_each(|record| bytes.extend_from_slice(&record.data));
+        bytes.extend_from_slice(draft.state);
+        // In steps that stay in vector code: what fills more at once takes longer to begin.
+        while bytes.len() < frame_len {
+            bytes.resize(frame_len.min(bytes.len() + 1024), 0);
+        }
     }
     let checked = if draft.kind == FrameKind::Checkpoint { payload..content } else { HEADER_LEN..payload };
     let content_crc = crc(seed(salt), &bytes[checked]);
     let frame_len = len32(frame_len);
-    let twin = draft.twin || (directory.wants_twin && !V::planted(Bug::OneVoteCopy));
     let header = Header {
         kind: draft.kind,
         is_twin: false,
@@ -474,7 +497,7 @@ pub fn encode_in<V: Vfs>(room: Room, draft: &Draft<'_>, place: &Place) -> Encode
     };
     put_header(&mut bytes, &header, place.store);
     stamp(&mut bytes, salt);
-    Encoded { header, directory, bytes }
+    Encoded { header, directory, bytes, apart }
 }
 
 fn put_header(bytes: &mut [u8], h: &Header, store: [u8; 16]) {

@@ -26,7 +26,7 @@ use crate::scan::Checkpoint;
 use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal, Trailer};
 use crate::state::{self, Group, Groups};
 use crate::types::{Digest, Entry, EntryKind, Epoch, Identity, Position, SegmentId, SnapshotOwner};
-use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
+use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at, write_parts_at};
 
 pub mod repair;
 pub mod spares;
@@ -150,10 +150,6 @@ impl<V: Vfs> Readable<V> {
     }
 }
 
-/// Frames of so many bytes are on their way to the disk while state and index take them in; for smaller ones
-/// the call costs more than it saves.
-const LARGE_FRAME: u32 = 32 << 10;
-
 /// The segment that is written.
 pub struct Active<V: Vfs> {
     /// Its header.
@@ -238,6 +234,7 @@ impl<V: Vfs> Log<V> {
             chain: self.active.chain,
             offset: self.active.offset,
             twin: false,
+            apart: V::PIECE,
         };
         frame::encode_in::<V>(std::mem::take(&mut self.room), &draft, &self.active.header.place())
     }
@@ -266,14 +263,11 @@ impl<V: Vfs> Log<V> {
             both.extend_from_slice(&encoded.bytes);
             write_all_at::<V>(file, &both, at)?;
         } else {
-            write_all_at::<V>(file, &encoded.bytes, at)?;
+            write_parts_at::<V>(file, encoded.parts(records, V::PIECE), at)?;
             if header.twin > 0 {
                 encoded.make_twin::<V>(salt);
                 write_all_at::<V>(file, &encoded.bytes, at + u64::from(header.twin))?;
             }
-        }
-        if header.span() >= LARGE_FRAME {
-            file.begin_sync(at, header.span().into());
         }
         self.active.offset += header.span();
         self.active.chain = header.chain_after();
@@ -605,6 +599,7 @@ pub fn start_segment<V: Vfs>(
         chain: header.chain,
         offset: header.unit,
         twin: !V::planted(Bug::OneCarriedCopy),
+        apart: usize::MAX,
     };
     let mut encoded = frame::encode::<V>(&draft, &place);
     let mut start = header.encode();

@@ -8,7 +8,9 @@
 //! Sources: fsync(2), rename(2), open(2); Rebello et al., "Can Applications Recover from fsync
 //! Failures?", USENIX ATC 2020, for what a failed sync leaves behind.
 
-use std::io;
+use std::io::{self, IoSlice};
+
+use smallvec::SmallVec;
 
 pub mod mem;
 pub mod os;
@@ -28,6 +30,10 @@ pub enum Access {
 pub trait Vfs: Clone + Send + Sync + 'static {
     /// An open file description.
     type File: File;
+
+    /// Bytes that are worth a call of their own: a larger frame is written in pieces of so many, each on
+    /// its way to the disk while the next is written.
+    const PIECE: usize;
 
     /// Creates the store's directory if it is not there, and makes its name durable.
     fn create_root(&self) -> io::Result<()>;
@@ -93,6 +99,12 @@ pub trait File: Send + Sync + 'static {
     /// alignment units that were written since the last sync, in any order, each old, new or torn.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// As [`File::write_at`] of these slices after one another (pwritev(2)); a system without such a call
+    /// writes the first that is not empty.
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.write_at(slices.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice), offset)
+    }
+
     /// Begins to move what was written in a range towards the disk, so that a sync finds less to do. A
     /// hint: it promises nothing, reports nothing, and hides no error from a later sync.
     fn begin_sync(&self, _offset: u64, _len: u64) {}
@@ -136,18 +148,33 @@ pub fn read_exact_at(file: &impl File, mut buf: &mut [u8], mut offset: u64) -> i
 }
 
 /// Writes all of `buf` at `offset`; goes on at the same offsets after `EINTR` and short counts.
-pub fn write_all_at<V: Vfs>(file: &V::File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
-    while !buf.is_empty() {
-        match file.write_at(buf, offset) {
+pub fn write_all_at<V: Vfs>(file: &V::File, buf: &[u8], offset: u64) -> io::Result<()> {
+    write_slices_at::<V>(file, &mut [IoSlice::new(buf)], offset)
+}
+
+/// As [`write_all_at`], of these slices after one another, which are used up.
+pub fn write_slices_at<V: Vfs>(
+    file: &V::File,
+    mut slices: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
+    // Leaves out empty ones at the front.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let written = match slices {
+            [slice] => file.write_at(slice, offset),
+            _ => file.write_vectored_at(slices, offset),
+        };
+        match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(_) if V::planted(Bug::ShortWriteIgnored) => return Ok(()),
             Ok(n) => {
                 offset += n as u64;
-                buf = &buf[n..];
+                IoSlice::advance_slices(&mut slices, n);
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {
                 if V::planted(Bug::OffsetLostAfterInterrupt) {
-                    offset += buf.len() as u64;
+                    offset += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
                 }
             }
             Err(_) if V::planted(Bug::WriteErrorIgnored) => return Ok(()),
@@ -155,4 +182,39 @@ pub fn write_all_at<V: Vfs>(file: &V::File, mut buf: &[u8], mut offset: u64) -> 
         }
     }
     Ok(())
+}
+
+/// So many bytes are on their way to the disk while more are written, or taken into state and index; for
+/// fewer the call costs more than it saves.
+const WORTH_A_HINT: usize = 32 << 10;
+
+/// Writes parts after one another, a piece of them with each call, and begins to sync what was written.
+pub fn write_parts_at<'p, V: Vfs>(
+    file: &V::File,
+    parts: impl IntoIterator<Item = &'p [u8]>,
+    mut offset: u64,
+) -> io::Result<()> {
+    let mut parts = parts.into_iter();
+    let mut piece = SmallVec::<[IoSlice<'_>; 1]>::new();
+    loop {
+        let mut len = 0;
+        while len < V::PIECE
+            && let Some(part) = parts.next()
+        {
+            len += part.len();
+            piece.push(IoSlice::new(part));
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        write_slices_at::<V>(file, &mut piece, offset)?;
+        if len >= WORTH_A_HINT {
+            file.begin_sync(offset, len as u64);
+        }
+        if V::planted(Bug::FirstPieceOnly) {
+            return Ok(());
+        }
+        offset += len as u64;
+        piece.clear();
+    }
 }

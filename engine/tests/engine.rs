@@ -327,6 +327,39 @@ fn threads_share_syncs_on_a_real_disk() {
     assert_eq!(engine.group(GroupId(0)).unwrap().last.index, Index(61));
 }
 
+/// Small entries are copied into a frame, large ones are written from where they are, both in pieces.
+#[test]
+fn a_frame_of_several_pieces_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sizes = [vec![0, 3 << 20, 1, 40_000, 0], vec![300; 9000], std::iter::repeat_n(65_537, 40).collect()];
+    for unit in [512, 4096] {
+        let store = dir.path().join(unit.to_string());
+        Engine::create(&store, &CreateOptions { segment_bytes: 16 << 20, unit, ..CreateOptions::new(1, 1) })
+            .unwrap();
+        let (engine, _) = Engine::open(&store, Options::default()).unwrap();
+        engine.create_group(G).unwrap();
+        let mut all = Vec::new();
+        for sizes in &sizes {
+            let next = all.len() as u64 + 1;
+            let entries = (next..).zip(sizes).map(|(index, size)| {
+                let data: Vec<u8> = (index..).map(|n| (n % 251) as u8).take(*size).collect();
+                Entry::command(index, 1, data)
+            });
+            let entries: Vec<_> = entries.collect();
+            engine.append(G, &entries).unwrap();
+            all.extend(entries);
+        }
+        let present =
+            |engine: &Engine| engine.read(G, Index(1)..engine.group(G).unwrap().last.index.next(), u64::MAX);
+        assert!(present(&engine).unwrap() == all);
+        drop(engine);
+        let (engine, report) = Engine::open(&store, Options::default()).unwrap();
+        assert!(!report.clean, "{report:?}");
+        assert!(present(&engine).unwrap() == all);
+        engine.close().unwrap();
+    }
+}
+
 /// The disk takes for ever to prepare a segment: what is committed by callbacks goes on.
 #[test]
 fn no_batch_waits_for_the_preparing_of_segments() {

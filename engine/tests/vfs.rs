@@ -5,7 +5,7 @@
 mod random;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use seawall::vfs::mem::{
     Call, CallKind, Content, Fault, Faults, Image, MemFile, MemVfs, Op, PAGE, SyncFailure, Trace,
 };
 use seawall::vfs::os::{FileSystemKind, OsVfs, file_system_kind};
-use seawall::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
+use seawall::vfs::{Access, File, Vfs, read_exact_at, write_all_at, write_slices_at};
 
 /// Runs each contract on both implementations.
 macro_rules! contracts {
@@ -45,6 +45,7 @@ contracts! {
     a_rename_replaces,
     an_unlinked_file_works_on,
     reads_and_writes_are_positioned,
+    slices_are_written_after_one_another,
     a_gap_and_a_longer_length_are_zeros,
     a_cut_forgets_the_bytes,
     read_only_refuses_writes,
@@ -152,6 +153,20 @@ fn reads_and_writes_are_positioned<V: Vfs>(vfs: &V) {
     assert_eq!(file.read_at(&mut buf, 1500).unwrap(), 0);
     assert_eq!(file.read_at(&mut buf, 1 << 40).unwrap(), 0);
     assert_eq!(kind(read_exact_at(&file, &mut buf, 1490)), ErrorKind::UnexpectedEof);
+}
+
+/// More of them than one call takes, and some that are empty.
+fn slices_are_written_after_one_another<V: Vfs>(vfs: &V) {
+    let file = vfs.create("f").unwrap();
+    let parts: Vec<Vec<u8>> = (0..3000usize).map(|n| vec![u8::try_from(n % 251).unwrap(); n % 3]).collect();
+    let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    write_slices_at::<V>(&file, &mut slices, 5).unwrap();
+    write_slices_at::<V>(&file, &mut [IoSlice::new(b""), IoSlice::new(b"")], 9000).unwrap();
+    let whole = [&[0; 5][..], &parts.concat()].concat();
+    assert_eq!(file.len().unwrap(), whole.len() as u64);
+    let mut bytes = vec![0; whole.len()];
+    read_exact_at(&file, &mut bytes, 0).unwrap();
+    assert!(bytes == whole);
 }
 
 fn a_gap_and_a_longer_length_are_zeros<V: Vfs>(vfs: &V) {

@@ -61,6 +61,8 @@ pub fn with<T>(bug: Option<Bug>, f: impl FnOnce() -> T) -> T {
 impl Vfs for PlantedVfs {
     type File = MemFile;
 
+    const PIECE: usize = MemVfs::PIECE;
+
     fn create_root(&self) -> io::Result<()> {
         self.0.create_root()
     }

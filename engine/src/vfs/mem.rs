@@ -202,6 +202,9 @@ impl Asked<'_> {
 impl Vfs for MemVfs {
     type File = MemFile;
 
+    /// As small as an entry that a test calls large.
+    const PIECE: usize = 1 << 10;
+
     fn create_root(&self) -> io::Result<()> {
         self.enter_path(CallKind::CreateRoot, "").map(drop)
     }

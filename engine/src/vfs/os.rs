@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +63,8 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 
 impl Vfs for OsVfs {
     type File = OsFile;
+
+    const PIECE: usize = 1 << 20;
 
     fn create_root(&self) -> io::Result<()> {
         // The current directory has no name of its own to create.
@@ -165,6 +167,12 @@ impl File for OsFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(buf, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        // As many as one call takes (`IOV_MAX`).
+        Ok(rustix::io::pwritev(&self.file, &slices[..slices.len().min(1024)], offset)?)
     }
 
     /// sync_file_range(2) with `SYNC_FILE_RANGE_WRITE` alone, which starts write-out and waits for none.

@@ -40,6 +40,7 @@ fn frame_of(kind: Kind) -> Vec<u8> {
         chain: 77,
         offset: 1024,
         twin: false,
+        apart: usize::MAX,
     };
     frame::encode::<MemVfs>(&draft, &PLACE).bytes
 }

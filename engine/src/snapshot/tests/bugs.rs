@@ -17,6 +17,8 @@ struct Buggy<const BUG: usize>(MemVfs);
 impl<const BUG: usize> Vfs for Buggy<BUG> {
     type File = MemFile;
 
+    const PIECE: usize = MemVfs::PIECE;
+
     fn create_root(&self) -> io::Result<()> {
         self.0.create_root()
     }
