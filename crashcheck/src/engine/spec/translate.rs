@@ -123,6 +123,8 @@ struct Telling {
     files: BTreeMap<Ino, usize>,
     headers: BTreeMap<Ino, Header>,
     stream: Vec<Written>,
+    /// Of frames that take several writes, what there is: where it begins, and the bytes.
+    unfinished: BTreeMap<Ino, (u64, Vec<u8>)>,
     /// Whether the store's name is durable.
     begun: bool,
     identified: bool,
@@ -229,6 +231,13 @@ impl Telling {
             return self.wrote_high(data);
         }
         let Some(id) = parse_name(&path) else { return Ok(()) };
+        if let Some((start, mut bytes)) = self.unfinished.remove(&ino) {
+            if start + bytes.len() as u64 != offset {
+                return Err("a frame's pieces do not follow one another".to_owned());
+            }
+            bytes.extend_from_slice(data);
+            return self.wrote(ino, start, &bytes);
+        }
         if data.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
@@ -243,6 +252,10 @@ impl Telling {
         let place = self.headers.get(&ino).ok_or("a segment is written before its header")?.place();
         let at = u32::try_from(offset).map_err(|e| e.to_string())?;
         if let Probe::Frame(header) = frame::probe::<MemVfs>(data, &place, at) {
+            if data.len() < header.frame_len as usize {
+                self.unfinished.insert(ino, (offset, data.to_vec()));
+                return Ok(());
+            }
             return if header.is_twin { Ok(()) } else { self.wrote_frame(file, &header, data, &place) };
         }
         let raw = data.last_chunk::<{ trailer::LEN }>();
