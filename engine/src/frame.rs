@@ -1,4 +1,4 @@
-//! A frame: the unit that is written whole, found again and checked. Pure.
+//! A frame: the unit that is synced whole, found again and checked. Pure.
 //!
 //! I own the byte layout of frames. (F1) A frame starts on an alignment unit and fills whole ones.
 //! (F2) It is valid if and only if its header's checksum, its place (store, segment, epoch, offset),
@@ -189,7 +189,7 @@ pub fn probe<V: Vfs>(bytes: &[u8], place: &Place, offset: u32) -> Probe {
     }
 }
 
-/// As many as an alignment unit has.
+/// As many as the largest alignment unit has.
 static ZEROS: [u8; 4096] = [0; 4096];
 
 /// Whether there is no other byte. A comparison of blocks, for most of a segment may be blank.

@@ -41,7 +41,7 @@ bugs! {
     SyncRetried: "a failed sync is retried and its success believed",
     NotPoisoned: "the handle goes on after a failed sync",
     ShortWriteIgnored: "a short write is taken for a whole one",
-    FirstPieceOnly: "of a frame in several pieces the first is written",
+    FirstPieceOnly: "of a frame in several pieces only the first is written",
     OffsetLostAfterInterrupt: "a write goes on at another offset after EINTR",
     CloseErrorLost: "an error of the last sync is lost at close",
     SharedDescription: "concurrent syncs share one open file description",

@@ -203,6 +203,7 @@ impl Vfs for MemVfs {
     type File = MemFile;
 
     /// As small as an entry that a test calls large.
+    /// Less than an entry that the checker calls large, so that its frames are torn between pieces too.
     const PIECE: usize = 1 << 10;
 
     fn create_root(&self) -> io::Result<()> {

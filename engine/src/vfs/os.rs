@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,7 +170,7 @@ impl File for OsFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    fn write_vectored_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
         // As many as one call takes (`IOV_MAX`).
         Ok(rustix::io::pwritev(&self.file, &slices[..slices.len().min(1024)], offset)?)
     }
