@@ -46,10 +46,13 @@ impl Op {
     }
 }
 
+/// Operations in their order, of which one takes no memory of its own.
+type Ops = [(GroupId, Op); 1];
+
 /// Operations over any groups that become durable together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
-    pub(crate) ops: SmallVec<[(GroupId, Op); 1]>,
+    pub(crate) ops: SmallVec<Ops>,
 }
 
 impl WriteBatch {
@@ -327,23 +330,29 @@ pub(crate) fn examine<V: Vfs, P: Present>(
     draft: &mut Draft,
 ) -> Result<()> {
     let mut examined = Examined { groups, present, durable, next: last.next(), draft };
-    let result = batch.ops.into_iter().try_for_each(|(group, op)| match op {
-        Op::Append(entry) => examined.append(group, entry),
-        Op::Vote(vote) => examined.vote::<V>(group, &vote),
-        Op::Commit(index) => examined.commit(group, index),
-        Op::Truncate(from) => examined.truncate(group, from),
-        Op::Compact(upto) => examined.compact::<V>(group, upto),
-        Op::Create => examined.create(group),
-        Op::Remove => examined.remove(group),
-        Op::Snapshot(pointer) => examined.snapshot(group, pointer),
-        Op::Install(pointer) => examined.install::<V>(group, pointer),
-    });
-    result.inspect_err(|_| draft.take_back(groups))
+    examined.all::<V>(batch.ops.into_iter()).inspect_err(|_| draft.take_back(groups))
 }
 
 const EMPTY: [u8; 0] = [];
 
 impl<P: Present> Examined<'_, P> {
+    fn all<V: Vfs>(&mut self, mut ops: smallvec::IntoIter<Ops>) -> Result<()> {
+        while let Some((group, op)) = ops.next() {
+            match op {
+                Op::Append(entry) => self.append(group, entry, &mut ops),
+                Op::Vote(vote) => self.vote::<V>(group, &vote),
+                Op::Commit(index) => self.commit(group, index),
+                Op::Truncate(from) => self.truncate(group, from),
+                Op::Compact(upto) => self.compact::<V>(group, upto),
+                Op::Create => self.create(group),
+                Op::Remove => self.remove(group),
+                Op::Snapshot(pointer) => self.snapshot(group, pointer),
+                Op::Install(pointer) => self.install::<V>(group, pointer),
+            }?;
+        }
+        Ok(())
+    }
+
     fn line(&self, id: GroupId) -> Result<&Line> {
         self.groups.get(id).ok_or(Error::UnknownGroup { group: id })
     }
@@ -410,36 +419,44 @@ impl<P: Present> Examined<'_, P> {
         }
     }
 
-    fn append(&mut self, group: GroupId, entry: Entry) -> Result<()> {
+    /// Appends an entry, and those that come next in the batch if they are of the same group.
+    fn append(&mut self, group: GroupId, mut entry: Entry, ops: &mut smallvec::IntoIter<Ops>) -> Result<()> {
         let Some(line) = self.groups.get_mut(group) else { return Err(Error::UnknownGroup { group }) };
-        let (first, last, index) = (line.state.first(), line.state.last, entry.id.index);
-        if index < first {
-            return Err(Error::Compacted { group, index, first });
-        }
-        if index > last.index.next() {
-            return Err(Error::Gap { group, index, expected: last.index.next() });
-        }
-        if index <= last.index {
-            return self.append_again(group, &entry);
-        }
-        if entry.id.term < last.term {
-            return Err(Error::TermRegression { group, offered: entry.id, last });
-        }
         let Draft { records, entries, bytes, undo } = &mut *self.draft;
         if undo.last().is_none_or(|(of, _)| *of != group) {
             line.settle(self.durable);
-            undo.push((group, Before::Appended(last, line.pending.len())));
+            undo.push((group, Before::Appended(line.state.last, line.pending.len())));
         }
-        let incarnation = line.state.incarnation;
-        let name =
-            Name { kind: Kind::of_entry(entry.kind), group, incarnation, id: entry.id, leader: entry.leader };
-        line.push(index, self.next);
-        line.state.last = entry.id;
-        *entries += 1;
-        *bytes += entry.data.len() as u64;
-        records.push(Record { name, data: entry.data });
-        self.next = self.next.next();
-        Ok(())
+        let (first, incarnation) = (line.state.first(), line.state.incarnation);
+        loop {
+            let Entry { id, leader, kind, data } = entry;
+            let last = line.state.last;
+            if id.index < first {
+                return Err(Error::Compacted { group, index: id.index, first });
+            }
+            if id.index > last.index.next() {
+                return Err(Error::Gap { group, index: id.index, expected: last.index.next() });
+            }
+            if id.index <= last.index {
+                return self.append_again(group, &Entry { id, leader, kind, data });
+            }
+            if id.term < last.term {
+                return Err(Error::TermRegression { group, offered: id, last });
+            }
+            line.push(id.index, self.next);
+            line.state.last = id;
+            *entries += 1;
+            *bytes += data.len() as u64;
+            let name = Name { kind: Kind::of_entry(kind), group, incarnation, id, leader };
+            records.push(Record { name, data });
+            self.next = self.next.next();
+            match ops.as_slice().first() {
+                Some((of, Op::Append(_))) if *of == group => {}
+                _ => return Ok(()),
+            }
+            let Some((_, Op::Append(next))) = ops.next() else { unreachable!("just seen") };
+            entry = next;
+        }
     }
 
     fn append_again(&self, group: GroupId, entry: &Entry) -> Result<()> {
