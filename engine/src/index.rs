@@ -175,12 +175,13 @@ impl Index {
     /// A sealed segment's runs were read, in ascending order of segments.
     pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
         let Self { groups, live, emptied, .. } = self;
+        if !runs.is_empty() {
+            live.insert(segment, runs.len());
+        }
         for run in runs {
             let group = groups.get_or_default(run.name.group);
             group.make_way(&run.name, |run| Self::drop_run(live, emptied, run));
             group.sealed.push(SealedRun { segment, run: *run });
-            *live.entry(segment).or_default() += 1;
-            emptied.remove(&segment);
         }
     }
 
@@ -254,7 +255,7 @@ impl Index {
 
     /// Drops what no group owns any more.
     pub fn settle(&mut self, groups: &Groups) {
-        let ids = self.groups.ascending().map(|(id, _)| id);
+        let ids = self.groups.iter().map(|(id, _)| *id);
         let gone: Vec<GroupId> = ids.filter(|id| !groups.contains_key(id)).collect();
         gone.into_iter().for_each(|id| self.clear(id));
         for (id, group) in groups {

@@ -189,11 +189,7 @@ pub fn encode(groups: &Groups) -> Vec<u8> {
 #[must_use]
 pub fn decode(mut bytes: &[u8]) -> Option<Groups> {
     let count = take_varint(&mut bytes)?;
-    let mut groups = Groups::new();
-    for _ in 0..count {
-        let (id, group) = take_group(&mut bytes)?;
-        groups.insert(id, group);
-    }
+    let groups = (0..count).map(|_| take_group(&mut bytes)).collect::<Option<Groups>>()?;
     bytes.is_empty().then_some(groups)
 }
 
