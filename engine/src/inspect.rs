@@ -22,8 +22,8 @@ use crate::log::{Readable, Shape};
 use crate::record::Name;
 use crate::recovery::{self, Plan, owned};
 use crate::report::RecoveryReport;
-use crate::scan::{Scan, Window, for_each_size, records};
-use crate::segment::file_name;
+use crate::scan::{Scan, Window, places, records};
+use crate::segment::{EntryRef, file_name};
 use crate::snapshot::reader::{SnapshotReader, verify as verify_snapshot};
 use crate::state::{Group, Groups};
 use crate::status::GroupStatus;
@@ -389,13 +389,12 @@ fn bad_in<V: Vfs>(
     salt: u64,
 ) -> std::io::Result<Vec<(Name, Range<u64>)>> {
     let mut bad = Vec::new();
-    for_each_size(frame, |name, offset, len, sum| {
+    for (name, EntryRef { offset, len, crc: sum }) in places(frame) {
         let data = window.get(u64::from(offset), len as usize)?;
         if data.len() < len as usize || crc(name.seed(salt), data) != sum {
             bad.push((name, u64::from(offset)..u64::from(offset) + u64::from(len)));
         }
-        Ok(())
-    })?;
+    }
     Ok(bad)
 }
 

@@ -279,14 +279,8 @@ impl<V: Vfs> Log<V> {
             let (run, later) = records.split_at(*count as usize);
             let (own, others) = sizes.split_at(run.len());
             (records, sizes) = (later, others);
-            let mut next = offset;
+            self.take(run, EntryRef::following(own, offset));
             offset += own.iter().map(|(len, _)| len).sum::<u32>();
-            let places = own.iter().map(|(len, crc)| {
-                let at = EntryRef { offset: next, len: *len, crc: *crc };
-                next += len;
-                at
-            });
-            self.take(run, places);
         }
         std::mem::swap(&mut self.active.echo, &mut encoded.directory.echo);
         self.room = encoded.into_room();

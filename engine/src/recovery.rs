@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 mod apply;
 mod rot;
@@ -25,9 +26,9 @@ use crate::index::Index;
 use crate::log::Shape;
 use crate::options::{RecoveryPolicy, Witness};
 use crate::planted::Bug;
-use crate::record::{Item, Kind};
+use crate::record::{Item, Kind, Record};
 use crate::report::{Lost, MaybeAcked, RecoveryReport, Repair, Tail};
-use crate::scan::{Later, Scan, Window, for_each_size, records};
+use crate::scan::{Later, Scan, Window, items};
 use crate::segment::{Ending, EntryRef, Header, HeaderFact, Run, Seal, file_name};
 use crate::snapshot::SnapshotFault;
 use crate::snapshot::reader::SnapshotReader;
@@ -270,7 +271,7 @@ fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         let successor = facts.segments[at + 1..=plan.newest].iter().find_map(SegmentFact::known_header);
         let cut = successor.map_or(scan.position, |h| h.cut);
         let next = successor.map_or(SegmentId(0), |h| h.segment);
-        let (offset, chain, taken) = take_frames(scan, cut, &mut plan.index)?;
+        let (offset, chain, taken) = take_frames(scan, cut, &mut plan.index);
         let (entries, runs) = plan.index.seal(fact.id);
         let lost = rotten_frames(fact, scan, taken, plan)?;
         let ending = Ending { seal: Seal::Recovered, next, position: cut, chain, cut: offset, lost };
@@ -282,7 +283,7 @@ fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
 }
 
 /// Puts the entries of the frames up to `cut` into the index; says where they end.
-fn take_frames(scan: &Scan, cut: Position, index: &mut Index) -> Result<(u32, u64, usize)> {
+fn take_frames(scan: &Scan, cut: Position, index: &mut Index) -> (u32, u64, usize) {
     let mut taken = 0;
     let (mut offset, mut chain) = (scan.offset, scan.chain);
     for frame in &scan.frames {
@@ -291,18 +292,21 @@ fn take_frames(scan: &Scan, cut: Position, index: &mut Index) -> Result<(u32, u6
             chain = frame.header.chain;
             break;
         }
-        for_each_size(frame, |name, offset, len, crc| {
-            if name.kind.is_entry() {
-                index.push(name, [EntryRef { offset, len, crc }]);
-            } else if name.kind == Kind::Truncate {
-                index.truncate(name.group, name.id.index);
-            }
-            Ok(())
-        })
-        .map_err(Error::io("read", file_name(scan.header.segment)))?;
+        take_entries(frame, index);
         taken += 1;
     }
-    Ok((offset, chain, taken))
+    (offset, chain, taken)
+}
+
+/// Puts the entries of a frame into the index.
+fn take_entries(frame: &Frame, index: &mut Index) {
+    for (Item { name, sizes, .. }, begin) in items(frame) {
+        match name.kind {
+            Kind::Command | Kind::Membership => index.push(*name, EntryRef::following(sizes, begin)),
+            Kind::Truncate => index.truncate(name.group, name.id.index),
+            _ => {}
+        }
+    }
 }
 
 /// The state at the mark, and what lies above it.
@@ -332,7 +336,7 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     if V::planted(Bug::SyncedNotRewritten) {
         fact.file.sync_data().map_err(Error::io("sync", file_name(fact.id)))?;
     }
-    let (offset, chain, taken) = take_frames(scan, plan.mark, &mut plan.index)?;
+    let (offset, chain, taken) = take_frames(scan, plan.mark, &mut plan.index);
     plan.chain = chain;
     plan.above = scan.frames[taken..].to_vec();
     plan.groups = checkpoint.groups.clone();
@@ -360,7 +364,7 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
-/// Applies the records of a frame to the state.
+/// Applies the records of a frame to the state, which sees of a run of entries the last name and no bytes.
 fn replay<F: File>(
     window: &mut Window<'_, F>,
     frame: &Frame,
@@ -368,9 +372,16 @@ fn replay<F: File>(
     groups: &mut Groups,
     id: SegmentId,
 ) -> Result<()> {
-    for record in records(window, frame).map_err(Error::io("read", file_name(id)))? {
-        *position = position.next();
-        state::apply(groups, *position, &record);
+    for (Item { name, sizes, count }, begin) in items(frame) {
+        let data = match sizes[..] {
+            [(len, _)] if !name.kind.is_entry() => {
+                let bytes = window.get(u64::from(begin), len as usize);
+                bytes.map_err(Error::io("read", file_name(id)))?.into()
+            }
+            _ => Arc::default(),
+        };
+        position.0 += u64::from(*count);
+        state::apply(groups, *position, &Record { name: name.at(count - 1), data });
     }
     Ok(())
 }
@@ -607,17 +618,8 @@ pub struct View {
 pub fn view<V: Vfs>(facts: &Facts<V>, plan: Plan) -> Result<View> {
     let Plan { after: groups, mut index, newest, above, unsealed, rotten, mut report, .. } = plan;
     report.lost.extend(repairable(&rotten));
-    let id = facts.segments[newest].id;
     for frame in &above {
-        for_each_size(frame, |name, offset, len, crc| {
-            match name.kind {
-                Kind::Command | Kind::Membership => index.push(name, [EntryRef { offset, len, crc }]),
-                Kind::Truncate => index.truncate(name.group, name.id.index),
-                _ => {}
-            }
-            Ok(())
-        })
-        .map_err(Error::io("read", file_name(id)))?;
+        take_entries(frame, &mut index);
     }
     index.settle(&groups);
     let tables = unsealed.into_iter().map(|u| (facts.segments[u.at].id, u.entries)).collect();

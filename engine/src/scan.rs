@@ -12,7 +12,7 @@ use std::io;
 use crate::frame::{self, BadFrame, Frame, FrameKind, Place, Probe};
 use crate::planted::Bug;
 use crate::record::{Item, Name, Record, take_varint};
-use crate::segment::{Header, HeaderFact};
+use crate::segment::{EntryRef, Header, HeaderFact};
 use crate::state::{self, Groups};
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{File, Vfs};
@@ -349,25 +349,25 @@ impl<V: Vfs> Walk<'_, '_, V> {
 
 /// Reads the records of a frame.
 pub fn records<F: File>(window: &mut Window<'_, F>, frame: &Frame) -> io::Result<Vec<Record>> {
-    let mut out = Vec::with_capacity(frame.header.records as usize);
-    for_each_size(frame, |name, offset, len, _| {
-        out.push(Record { name, data: window.get(u64::from(offset), len as usize)?.into() });
-        Ok(())
-    })?;
-    Ok(out)
+    let read = |(name, at): (Name, EntryRef)| {
+        Ok(Record { name, data: window.get(u64::from(at.offset), at.len as usize)?.into() })
+    };
+    places(frame).map(read).collect()
 }
 
-/// Calls `f` with name, offset, length and checksum of each record of a frame.
-pub fn for_each_size(
-    frame: &Frame,
-    mut f: impl FnMut(Name, u32, u32, u32) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut offset = frame.payload_offset;
-    for item in &frame.items {
-        for (n, (len, sum)) in (0u32..).zip(&item.sizes) {
-            f(item.name.at(n), offset, *len, *sum)?;
-            offset += len;
-        }
-    }
-    Ok(())
+/// The items of a frame, and where the bytes of each begin.
+pub fn items(frame: &Frame) -> impl Iterator<Item = (&Item, u32)> {
+    frame.items.iter().scan(frame.payload_offset, |next, item| {
+        let begin = *next;
+        *next += item.sizes.iter().map(|(len, _)| len).sum::<u32>();
+        Some((item, begin))
+    })
+}
+
+/// Each record of a frame, and where its bytes are.
+pub fn places(frame: &Frame) -> impl Iterator<Item = (Name, EntryRef)> {
+    items(frame).flat_map(|(item, begin)| {
+        let names = (0..item.count).map(|n| item.name.at(n));
+        names.zip(EntryRef::following(&item.sizes, begin))
+    })
 }

@@ -291,6 +291,15 @@ impl EntryRef {
     pub fn decode(raw: &[u8; ENTRY_LEN]) -> Self {
         Self { offset: u32_at(raw, 0..4), len: u32_at(raw, 4..8), crc: u32_at(raw, 8..12) }
     }
+
+    /// Those of entries that follow one another from an offset on, with these lengths and checksums.
+    pub fn following(sizes: &[(u32, u32)], mut offset: u32) -> impl Iterator<Item = Self> {
+        sizes.iter().map(move |(len, crc)| {
+            let at = Self { offset, len: *len, crc: *crc };
+            offset += len;
+            at
+        })
+    }
 }
 
 /// Entries of one group, kind, term and leader with consecutive indexes in one segment.

@@ -12,7 +12,7 @@ use crate::index::Location;
 use crate::planted::Bug;
 use crate::record::Name;
 use crate::report::{Lost, Repair};
-use crate::scan::{Scan, Window, for_each_size};
+use crate::scan::{Scan, Window, places};
 use crate::segment::{ENTRY_LEN, EntryRef, Header, HeaderFact, file_name};
 use crate::types::SegmentId;
 use crate::vfs::Vfs;
@@ -68,18 +68,16 @@ pub(super) fn rotten_frames<V: Vfs>(
     let mut window = Window::new(&fact.file).map_err(failed())?;
     for frame in scan.hollow.iter().filter(|n| **n < taken).map(|n| &scan.frames[*n]) {
         let mut bad = 0;
-        for_each_size(frame, |name, offset, len, crc| {
-            if holds::<V>(&mut window, &scan.header, &name, EntryRef { offset, len, crc })? {
-                return Ok(());
+        for (name, at) in places(frame) {
+            if holds::<V>(&mut window, &scan.header, &name, at).map_err(failed())? {
+                continue;
             }
             bad += 1;
             let there = plan.index.locate(name.group, name.id.index);
             if matches!(there, Some(Location::Sealed(n, s, _)) if n == name && s == fact.id) {
                 plan.rotten.push(Rotten { segment: fact.id, name });
             }
-            Ok(())
-        })
-        .map_err(failed())?;
+        }
         if bad == 0 {
             let what = "a batch's padding, which holds nothing";
             plan.report.repaired.push(Repair { file: file_name(fact.id), what });
