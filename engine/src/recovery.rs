@@ -138,9 +138,10 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
     let mut unfinished = Vec::new();
     let mut found = None;
     for at in (0..facts.segments.len()).rev() {
-        match standing_of::<V>(candidate(facts, at, shape)?) {
+        let (candidate, state) = candidate(facts, at, shape)?;
+        match standing_of::<V>(candidate) {
             Standing::Newest => {
-                found = Some(at);
+                found = Some((at, state));
                 break;
             }
             Standing::Unfinished => unfinished.push(at),
@@ -150,12 +151,12 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
             }
         }
     }
-    let Some(newest) = found else {
+    let Some((newest, state)) = found else {
         report.lost.push(Lost::File { name: "every segment".into() });
         return refuse(report);
     };
     let mut plan = Plan {
-        groups: Groups::new(),
+        groups: state.unwrap_or_default(),
         after: Groups::new(),
         index: Index::default(),
         newest,
@@ -221,7 +222,8 @@ fn refuse(report: RecoveryReport) -> Result<Plan> {
     Err(Error::Corrupt { report: Box::new(report) })
 }
 
-fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<Candidate> {
+/// What is known of a segment, and the state that its footer holds.
+fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<(Candidate, Option<Groups>)> {
     let id = facts.segments[at].id;
     let named = at
         .checked_sub(1)
@@ -237,20 +239,22 @@ fn candidate<V: Vfs>(facts: &mut Facts<V>, at: usize, shape: &Shape) -> Result<C
         misplaced || !whole || high.is_some_and(|high| high.segment >= fact.id)
     };
     let fact = &mut facts.segments[at];
-    let sealed = fact.sealed_state()?.is_some();
+    let state = fact.sealed_state()?;
+    let sealed = state.is_some();
     if !sealed && let Some(footer) = fact.footer.take() {
         // The footer's state does not hold, though its trailer and runs do: walk the segment.
         fact.bad_footer = Some(footer.trailer.seal);
         fact.rescan(shape)?;
     }
     let scan = fact.scan.as_ref();
-    Ok(Candidate {
+    let candidate = Candidate {
         sealed,
         complete: scan.is_some_and(|s| {
             s.is_complete() || (V::planted(Bug::RecoveredToIgnored) && s.checkpoint.is_some())
         }),
         exposed: named || scan.is_some_and(Scan::was_live) || fact.bad_footer.is_some() || marked(fact),
-    })
+    };
+    Ok((candidate, state))
 }
 
 /// Takes the runs of all segments before the newest; those without a footer are read to the cut
@@ -313,7 +317,6 @@ fn take_entries(frame: &Frame, index: &mut Index) {
 fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     let fact = &facts.segments[plan.newest];
     if let Some(footer) = &fact.footer {
-        plan.groups = fact.sealed_state()?.expect("a sealed candidate has a state");
         plan.index.add_sealed(fact.id, &footer.runs);
         plan.rotten.extend(rotten_by_table(fact, footer)?);
         plan.mark = footer.trailer.position;
