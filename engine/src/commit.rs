@@ -9,7 +9,7 @@
 //! caller that waits for a frame leads it: it writes and syncs it; the others sleep until it is settled,
 //! and all wake by one call. I do not know what a record means.
 //!
-//! Lock order: front, then log.
+//! Lock order: front, then log or threads.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
@@ -69,6 +69,23 @@ struct Threads {
     driver: Option<JoinHandle<()>>,
     upkeep: Option<JoinHandle<()>>,
     delivery: Option<Delivery>,
+}
+
+impl Threads {
+    /// Hands callbacks to the delivery thread.
+    fn deliver(&mut self, callbacks: Callbacks, outcome: Outcome) {
+        if callbacks.is_empty() {
+            return;
+        }
+        let (sender, _) = self.delivery.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel();
+            let run =
+                move || receiver.into_iter().for_each(|(callbacks, outcome)| call_all(callbacks, outcome));
+            let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run);
+            (sender, thread.expect("a thread can be started"))
+        });
+        sender.send((callbacks, outcome)).expect("the delivery thread outlives its sender");
+    }
 }
 
 impl<V: Vfs> Shared<V> {
@@ -134,21 +151,35 @@ impl<V: Vfs> Shared<V> {
         self.tell(front, settled);
     }
 
-    /// Tells all who wait for these frames. The front's lock keeps the order of what the delivery thread gets;
-    /// without one, callbacks are called here, under no lock.
+    /// Tells all who wait for these frames, and drops their records, under no lock. Without a delivery thread
+    /// callbacks are called here.
     fn tell(&self, front: MutexGuard<'_, Front>, mut settled: SmallVec<[Settled; 1]>) {
-        if self.options.driver == Driver::Threads {
+        let called = settled.iter().any(|s| !s.callbacks.is_empty());
+        if called && self.options.driver == Driver::Threads {
+            let mut threads = self.threads_after(front);
             for Settled { callbacks, outcome, .. } in &mut settled {
-                self.deliver(std::mem::take(callbacks), *outcome);
+                threads.deliver(std::mem::take(callbacks), *outcome);
             }
+        } else {
+            drop(front);
         }
-        drop(front);
         for Settled { gate, outcome, .. } in &settled {
             gate.open(*outcome);
         }
-        for Settled { callbacks, outcome, .. } in settled {
+        for Settled { callbacks, outcome, spent, .. } in settled {
             call_all(callbacks, outcome);
+            if let Some(frame) = spent.and_then(Frame::emptied) {
+                self.front().reuse(frame);
+            }
         }
+    }
+
+    /// The threads' lock, taken before the front's is given back: callbacks are delivered in the order in
+    /// which the front settled them.
+    fn threads_after(&self, front: MutexGuard<'_, Front>) -> MutexGuard<'_, Threads> {
+        let threads = self.threads.lock().expect("no panic under the lock");
+        drop(front);
+        threads
     }
 
     /// Wakes the threads that wait for a change.
@@ -357,9 +388,9 @@ impl<V: Vfs> Shared<V> {
         callback: Callback,
     ) {
         match front.call_back(position, callback) {
-            None => self.attend_to(&mut front),
+            None => self.attend_to(front),
             Some((callback, outcome)) if self.options.driver == Driver::Threads => {
-                self.deliver(vec![(position, callback)], outcome);
+                self.threads_after(front).deliver(vec![(position, callback)], outcome);
             }
             Some((callback, outcome)) => {
                 drop(front);
@@ -370,14 +401,15 @@ impl<V: Vfs> Shared<V> {
 
     /// Sees to it that what is queued becomes durable although nobody waits.
     pub(crate) fn attend(&self) {
-        self.attend_to(&mut self.front());
+        self.attend_to(self.front());
     }
 
-    fn attend_to(&self, front: &mut Front) {
+    fn attend_to(&self, mut front: MutexGuard<'_, Front>) {
         let led = front.frames.queue.back().is_none_or(|forming| forming.frame.gate.is_led());
         let idle = led || front.closed || front.unattended;
         if self.options.driver == Driver::Threads && !idle {
             front.unattended = true;
+            drop(front);
             self.work.notify_one();
         }
     }
@@ -391,22 +423,6 @@ impl<V: Vfs> Shared<V> {
         threads.driver = start("seawall-driver", Self::drive)?;
         threads.upkeep = start("seawall-upkeep", Self::keep_up)?;
         Ok(())
-    }
-
-    /// Hands callbacks to the delivery thread.
-    fn deliver(&self, callbacks: Callbacks, outcome: Outcome) {
-        if callbacks.is_empty() {
-            return;
-        }
-        let mut threads = self.threads.lock().expect("no panic under the lock");
-        let (sender, _) = threads.delivery.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel();
-            let run =
-                move || receiver.into_iter().for_each(|(callbacks, outcome)| call_all(callbacks, outcome));
-            let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run);
-            (sender, thread.expect("a thread can be started"))
-        });
-        sender.send((callbacks, outcome)).expect("the delivery thread outlives its sender");
     }
 
     /// Answers everything that is outstanding and ends the threads.
@@ -424,7 +440,7 @@ impl<V: Vfs> Shared<V> {
         let unsettled = held.into_iter().map(|flight| flight.frame).filter(|f| f.gate.outcome().is_none());
         let settle = |frame: Frame| {
             let outcome = front.outcome(frame.last).expect("the store is closed");
-            Settled { gate: frame.gate, callbacks: frame.callbacks, outcome }
+            Settled { gate: frame.gate, callbacks: frame.callbacks, outcome, spent: None }
         };
         let settled = unsettled.map(settle).collect();
         self.tell(front, settled);

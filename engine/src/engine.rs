@@ -170,10 +170,10 @@ impl<V: Vfs> Engine<V> {
         batch: WriteBatch,
         callback: impl FnOnce(Outcome) + Send + 'static,
     ) -> Result<Position> {
-        let mut batch = batch;
+        let (mut batch, callback) = (batch, Box::new(callback));
         let front = self.submit(&mut batch)?;
         let position = front.submitted;
-        self.shared.on_durable(front, position, Box::new(callback));
+        self.shared.on_durable(front, position, callback);
         Ok(position)
     }
 

@@ -93,6 +93,12 @@ impl Frame {
         }
     }
 
+    /// The frame without its records, whose memory may take long to give back; `None` if somebody reads them.
+    pub(super) fn emptied(mut self) -> Option<Self> {
+        Arc::get_mut(&mut self.records)?.clear();
+        Some(Self { bound: 0, ..self })
+    }
+
     fn call_back(&mut self, position: Position, callback: Callback) {
         if self.callbacks.last().is_none_or(|(last, _)| *last <= position) {
             return self.callbacks.push((position, callback));
@@ -169,6 +175,8 @@ pub(super) struct Settled {
     pub(super) gate: Arc<Gate>,
     pub(super) callbacks: Callbacks,
     pub(super) outcome: Outcome,
+    /// The frame, if it is needed no more.
+    pub(super) spent: Option<Frame>,
 }
 
 /// Bytes of a frame that gains more from a sync at once than from the company of the next batches.
@@ -327,19 +335,16 @@ impl Front {
             // The next frame will have about as many.
             let room = Vec::with_capacity(frame.callbacks.len());
             let callbacks = std::mem::replace(&mut frame.callbacks, room);
-            settled.push(Settled {
-                gate: std::mem::take(&mut frame.gate),
-                callbacks,
-                outcome: Outcome::Durable,
-            });
-            self.forget(frame);
+            let gate = std::mem::take(&mut frame.gate);
+            self.forget(&mut frame);
+            settled.push(Settled { gate, callbacks, outcome: Outcome::Durable, spent: Some(frame) });
         }
         if self.poison.is_some() || self.closed {
             let outcomes: Vec<_> = self.frames.iter().map(|frame| self.outcome(frame.last)).collect();
             for (frame, outcome) in self.frames.iter_mut().zip(outcomes) {
                 let Some(outcome) = outcome.filter(|_| frame.gate.outcome().is_none()) else { continue };
                 let callbacks = std::mem::take(&mut frame.callbacks);
-                settled.push(Settled { gate: frame.gate.clone(), callbacks, outcome });
+                settled.push(Settled { gate: frame.gate.clone(), callbacks, outcome, spent: None });
             }
         }
         if self.closed {
@@ -349,7 +354,7 @@ impl Front {
     }
 
     /// Forgets what was kept for a frame that is durable.
-    fn forget(&mut self, mut frame: Frame) {
+    fn forget(&mut self, frame: &mut Frame) {
         for (group, Load { bytes, entries }) in frame.loads.drain(..) {
             self.load.bytes -= bytes;
             self.load.entries -= entries;
@@ -358,9 +363,12 @@ impl Front {
                 line.share = line.share.saturating_sub(bytes);
             }
         }
-        if let Some(records) = Arc::get_mut(&mut frame.records).filter(|_| self.spare.len() < KEPT_FRAMES) {
-            records.clear();
-            self.spare.push(Frame { bound: 0, ..frame });
+    }
+
+    /// Keeps the memory of an empty frame for the next ones.
+    pub(super) fn reuse(&mut self, frame: Frame) {
+        if self.spare.len() < KEPT_FRAMES {
+            self.spare.push(frame);
         }
     }
 
