@@ -168,7 +168,9 @@ impl<V: Vfs> Shared<V> {
         }
         for Settled { callbacks, outcome, spent, .. } in settled {
             call_all(callbacks, outcome);
-            if let Some(frame) = spent.and_then(Frame::emptied) {
+            if let Some(mut frame) = spent
+                && frame.empty()
+            {
                 self.front().reuse(frame);
             }
         }

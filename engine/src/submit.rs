@@ -5,8 +5,6 @@
 //! operation sees those before it in the batch. (B3) What is there already, the same, becomes no record. I
 //! do not know files or threads.
 
-use std::collections::VecDeque;
-
 use smallvec::SmallVec;
 
 use crate::by_group::ByGroup;
@@ -167,7 +165,7 @@ pub(crate) struct Line {
     pub(crate) state: Group,
     /// Its newest entries, among them all that are not durable, as the starts of runs: entries with consecutive
     /// indexes and positions.
-    pub(crate) pending: VecDeque<Start>,
+    pub(crate) pending: Runs,
     /// Bytes of batches in flight that began with this group.
     pub(crate) share: u64,
 }
@@ -175,12 +173,15 @@ pub(crate) struct Line {
 /// Index and position of the first entry of a run.
 pub(crate) type Start = (Index, Position);
 
+/// Runs, of which a group seldom has more than one.
+type Runs = SmallVec<[Start; 1]>;
+
 /// Runs that a group keeps room for while it has none.
 const KEPT_ROOM: usize = 16;
 
 impl Line {
     pub(crate) fn new(state: Group) -> Self {
-        Self { state, pending: VecDeque::new(), share: 0 }
+        Self { state, pending: Runs::new(), share: 0 }
     }
 
     /// How many runs begin below an index.
@@ -198,41 +199,43 @@ impl Line {
 
     /// The last entry that is durable.
     pub(crate) fn durable_last(&self, durable: Position) -> Index {
-        let mut ends = self.pending.iter().skip(1).map(|(first, _)| *first);
-        let mut end = || ends.next().unwrap_or(self.state.last.index.next());
-        let pending = self.pending.iter().find_map(|start| first_pending(*start, end(), durable));
+        let (runs, rest) = self.durable_runs(durable);
+        let pending = rest.or(self.pending.get(runs).copied());
         pending.map_or(self.state.last.index, |(first, _)| Index(first.0 - 1))
+    }
+
+    /// How many runs are durable, and what is not of the one that is so in part.
+    fn durable_runs(&self, durable: Position) -> (usize, Option<Start>) {
+        let begun = self.pending.partition_point(|(_, at)| *at <= durable);
+        let Some(runs) = begun.checked_sub(1) else { return (0, None) };
+        let (first, at) = self.pending[runs];
+        let end = self.pending.get(begun).map_or(self.state.last.index.next(), |(next, _)| *next);
+        let settled = durable.next().0 - at.0;
+        let next = Index(first.0 + settled);
+        if next < end { (runs, Some((next, Position(at.0 + settled)))) } else { (begun, None) }
     }
 
     /// The next entry is pending.
     fn push(&mut self, index: Index, at: Position) {
-        match self.pending.back() {
+        match self.pending.last() {
             Some((first, of)) if at.0 - of.0 == index.0 - first.0 => {}
-            _ => self.pending.push_back((index, at)),
+            _ => self.pending.push((index, at)),
         }
     }
 
     /// Forgets the pending entries that are durable now.
     fn settle(&mut self, durable: Position) {
-        while let Some(start) = self.pending.front().copied().filter(|(_, at)| *at <= durable) {
-            let end = self.pending.get(1).map_or(self.state.last.index.next(), |(second, _)| *second);
-            if let Some(rest) = first_pending(start, end, durable) {
-                self.pending[0] = rest;
-                return;
-            }
-            self.pending.pop_front();
+        let (runs, rest) = self.durable_runs(durable);
+        if let Some(rest) = rest {
+            self.pending[runs] = rest;
         }
-        if self.pending.is_empty() {
-            self.pending.shrink_to(KEPT_ROOM);
+        if runs > 0 {
+            self.pending.drain(..runs);
+        }
+        if self.pending.is_empty() && self.pending.capacity() > KEPT_ROOM {
+            self.pending.shrink_to_fit();
         }
     }
-}
-
-/// What is not durable of a run that ends before an index.
-fn first_pending((first, at): Start, end: Index, durable: Position) -> Option<Start> {
-    let settled = durable.next().0.saturating_sub(at.0);
-    let next = Index(first.0 + settled);
-    (next < end).then_some((next, Position(at.0 + settled)))
 }
 
 /// Every group as callers see it.
@@ -254,7 +257,7 @@ enum Before {
     /// Its last entry, and how many runs were pending.
     Appended(LogId, usize),
     /// Its state, how many pending runs the operation left, and those that it took away.
-    Changed(Box<Group>, usize, VecDeque<Start>),
+    Changed(Box<Group>, usize, Runs),
     Removed(Box<Line>),
 }
 
@@ -385,7 +388,7 @@ impl<P: Present> Examined<'_, P> {
                 state::change(&mut line.state, position, &record);
                 // An install or a compaction beyond the log: the next entry does not follow these.
                 let kept = if line.state.last == state.last { line.pending.len() } else { below };
-                Before::Changed(state, kept, line.pending.split_off(kept))
+                Before::Changed(state, kept, line.pending.drain(kept..).collect())
             }
         };
         self.draft.undo.push((group, before));

@@ -93,10 +93,10 @@ impl Frame {
         }
     }
 
-    /// The frame without its records, whose memory may take long to give back; `None` if somebody reads them.
-    pub(super) fn emptied(mut self) -> Option<Self> {
-        Arc::get_mut(&mut self.records)?.clear();
-        Some(Self { bound: 0, ..self })
+    /// Drops the records, whose memory may take long to give back; `false` if somebody reads them.
+    pub(super) fn empty(&mut self) -> bool {
+        self.bound = 0;
+        Arc::get_mut(&mut self.records).map(Vec::clear).is_some()
     }
 
     fn call_back(&mut self, position: Position, callback: Callback) {
