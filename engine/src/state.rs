@@ -189,7 +189,12 @@ pub fn encode(groups: &Groups) -> Vec<u8> {
 #[must_use]
 pub fn decode(mut bytes: &[u8]) -> Option<Groups> {
     let count = take_varint(&mut bytes)?;
-    let groups = (0..count).map(|_| take_group(&mut bytes)).collect::<Option<Groups>>()?;
+    // One by one: a map that is made of all at once takes as much memory again.
+    let mut groups = Groups::new();
+    for _ in 0..count {
+        let (id, group) = take_group(&mut bytes)?;
+        groups.insert(id, group);
+    }
     bytes.is_empty().then_some(groups)
 }
 
