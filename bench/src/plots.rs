@@ -29,6 +29,8 @@ const MOST_RATIO: f64 = 2.0;
 const WIDTH: u32 = 900;
 const ROW: u32 = 20;
 const MARGIN: u32 = 60;
+/// The width and height that a label needs for itself.
+const LABEL: (i32, i32) = (100, 12);
 /// Ours, then those that are told apart by a color of their own; the rest is grey.
 const COLORS: &[(&str, RGBColor)] = &[
     ("seawall", RGBColor(0xc0, 0x1f, 0x2e)),
@@ -183,8 +185,18 @@ fn latencies(path: &Path, workload: &Workload, curves: &Curves) -> Drawn {
     for (name, curve) in curves.values() {
         let style = color(name).stroke_width(if *name == "seawall" { 3 } else { 1 });
         chart.draw_series(LineSeries::new(curve.iter().copied(), style))?;
-        let end = *curve.last().ok_or("a curve has a point")?;
-        let label = Text::new(*name, (5, -6), ("sans-serif", 12).into_font().color(&color(name)));
+    }
+    let mut ends: Vec<(&str, (f64, f64))> =
+        curves.values().filter_map(|(name, curve)| Some((*name, *curve.last()?))).collect();
+    ends.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
+    let mut labels: Vec<(i32, i32)> = Vec::new();
+    for (name, end) in ends {
+        let (x, y) = chart.backend_coord(&end);
+        let covered =
+            |at: i32| labels.iter().any(|(l, t)| (l - x).abs() < LABEL.0 && (t - at).abs() < LABEL.1);
+        let down = (0..).find(|down| !covered(y + down)).expect("there are few labels");
+        labels.push((x, y + down));
+        let label = Text::new(name, (5, down - 6), ("sans-serif", 12).into_font().color(&color(name)));
         chart.draw_series([EmptyElement::at(end) + label])?;
     }
     Ok(root.present()?)
