@@ -151,26 +151,24 @@ impl<V: Vfs> Shared<V> {
         self.tell(front, settled);
     }
 
-    /// Tells all who wait for these frames, and drops their records, under no lock. Without a delivery thread
-    /// callbacks are called here.
+    /// Tells all who wait for these frames, and drops their records, under no lock of the front: the next caller
+    /// waits for that. Without a delivery thread callbacks are called here.
     fn tell(&self, front: MutexGuard<'_, Front>, mut settled: SmallVec<[Settled; 1]>) {
-        let called = settled.iter().any(|s| !s.callbacks.is_empty());
+        let called = settled.iter().any(|(frame, _)| !frame.callbacks.is_empty());
         if called && self.options.driver == Driver::Threads {
             let mut threads = self.threads_after(front);
-            for Settled { callbacks, outcome, .. } in &mut settled {
-                threads.deliver(std::mem::take(callbacks), *outcome);
+            for (frame, outcome) in &mut settled {
+                threads.deliver(frame.take_callbacks(), *outcome);
             }
         } else {
             drop(front);
         }
-        for Settled { gate, outcome, .. } in &settled {
-            gate.open(*outcome);
+        for (frame, outcome) in &settled {
+            frame.gate.open(*outcome);
         }
-        for Settled { callbacks, outcome, spent, .. } in settled {
-            call_all(callbacks, outcome);
-            if let Some(mut frame) = spent
-                && frame.empty()
-            {
+        for (mut frame, outcome) in settled {
+            call_all(frame.callbacks.drain(..), outcome);
+            if let Some(frame) = frame.emptied() {
                 self.front().reuse(frame);
             }
         }
@@ -442,7 +440,7 @@ impl<V: Vfs> Shared<V> {
         let unsettled = held.into_iter().map(|flight| flight.frame).filter(|f| f.gate.outcome().is_none());
         let settle = |frame: Frame| {
             let outcome = front.outcome(frame.last).expect("the store is closed");
-            Settled { gate: frame.gate, callbacks: frame.callbacks, outcome, spent: None }
+            (frame, outcome)
         };
         let settled = unsettled.map(settle).collect();
         self.tell(front, settled);
@@ -468,7 +466,7 @@ fn acked_early<V: Vfs>(records: &[Record]) -> bool {
         || (V::planted(Bug::VoteAckedEarly) && only(Kind::Vote))
 }
 
-fn call_all(callbacks: Callbacks, outcome: Outcome) {
+fn call_all(callbacks: impl IntoIterator<Item = (Position, Callback)>, outcome: Outcome) {
     callbacks.into_iter().for_each(|(_, callback)| call(callback, outcome));
 }
 

@@ -175,6 +175,7 @@ impl Index {
     /// A sealed segment's runs were read, in ascending order of segments.
     pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
         let Self { groups, live, emptied, .. } = self;
+        // Counted before any of them can be dropped.
         if !runs.is_empty() {
             live.insert(segment, runs.len());
         }

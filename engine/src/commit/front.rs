@@ -93,10 +93,17 @@ impl Frame {
         }
     }
 
-    /// Drops the records, whose memory may take long to give back; `false` if somebody reads them.
-    pub(super) fn empty(&mut self) -> bool {
-        self.bound = 0;
-        Arc::get_mut(&mut self.records).map(Vec::clear).is_some()
+    /// The frame with room for as much, and nothing in it; `None` if somebody reads its records. Their memory
+    /// may take long to give back.
+    pub(super) fn emptied(mut self) -> Option<Self> {
+        Arc::get_mut(&mut self.records)?.clear();
+        Some(Self { bound: 0, gate: Arc::default(), ..self })
+    }
+
+    /// Its callbacks, for whose successors there is room.
+    pub(super) fn take_callbacks(&mut self) -> Callbacks {
+        let room = Vec::with_capacity(self.callbacks.len());
+        std::mem::replace(&mut self.callbacks, room)
     }
 
     fn call_back(&mut self, position: Position, callback: Callback) {
@@ -170,14 +177,8 @@ impl Load {
     }
 }
 
-/// What became of a frame, and who is to be told.
-pub(super) struct Settled {
-    pub(super) gate: Arc<Gate>,
-    pub(super) callbacks: Callbacks,
-    pub(super) outcome: Outcome,
-    /// The frame, if it is needed no more.
-    pub(super) spent: Option<Frame>,
-}
+/// A frame of which nothing more is needed than who is to be told, and what became of it.
+pub(super) type Settled = (Frame, Outcome);
 
 /// Bytes of a frame that gains more from a sync at once than from the company of the next batches.
 const WORTH_A_SYNC: u64 = 64 << 10;
@@ -332,19 +333,15 @@ impl Front {
         let durable = |flight: &Flight, durable| flight.synced && flight.frame.last <= durable;
         while self.frames.flights.front().is_some_and(|flight| durable(flight, self.durable)) {
             let Flight { mut frame, .. } = self.frames.flights.pop_front().expect("just seen");
-            // The next frame will have about as many.
-            let room = Vec::with_capacity(frame.callbacks.len());
-            let callbacks = std::mem::replace(&mut frame.callbacks, room);
-            let gate = std::mem::take(&mut frame.gate);
             self.forget(&mut frame);
-            settled.push(Settled { gate, callbacks, outcome: Outcome::Durable, spent: Some(frame) });
+            settled.push((frame, Outcome::Durable));
         }
         if self.poison.is_some() || self.closed {
             let outcomes: Vec<_> = self.frames.iter().map(|frame| self.outcome(frame.last)).collect();
             for (frame, outcome) in self.frames.iter_mut().zip(outcomes) {
                 let Some(outcome) = outcome.filter(|_| frame.gate.outcome().is_none()) else { continue };
                 let callbacks = std::mem::take(&mut frame.callbacks);
-                settled.push(Settled { gate: frame.gate.clone(), callbacks, outcome, spent: None });
+                settled.push((Frame { gate: frame.gate.clone(), callbacks, ..Frame::default() }, outcome));
             }
         }
         if self.closed {
