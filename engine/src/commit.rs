@@ -7,11 +7,12 @@
 //! not acknowledged is Unknown, what was never written NotDurable, and this handle never says
 //! Durable again. (C5) Every callback is called once, in position order, under no lock. (C6) The first
 //! caller that waits for a frame leads it: it writes and syncs it; the others sleep until it is settled,
-//! and all wake by one call. I do not know what a record means.
+//! and all wake by one call. (C12) A thread that panics while it writes or syncs, or while it changes the state,
+//! poisons like a failed write; nobody else panics for it, and nobody waits for ever. I do not know what a record means.
 //!
-//! Lock order: front, then log or threads.
+//! Lock order: front, then log or delivery.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,17 +25,20 @@ use crate::options::{Driver, Options};
 use crate::planted::Bug;
 use crate::record::{Kind, Record};
 use crate::snapshot::usage::ChunkUse;
+use crate::space::Space;
+use crate::sync::{lock, unwound};
 use crate::types::{Outcome, Position, SegmentId};
 use crate::vfs::{File, Vfs};
 
+mod delivery;
 mod front;
 mod upkeep;
 
-use front::{Callbacks, Flight, Forming, Frame, Gate, Settled};
+use delivery::{Delivery, call, call_all, call_waiting};
+use front::{Flight, Forming, Frame, Gate, Settled};
 pub(crate) use front::{Frames, Front};
 
 type Callback = Box<dyn FnOnce(Outcome) + Send>;
-type Delivery = (mpsc::Sender<(Callbacks, Outcome)>, JoinHandle<()>);
 
 /// A frame that is to be written now.
 struct Taken {
@@ -54,10 +58,10 @@ pub(crate) struct Shared<V: Vfs> {
     upkeep: Condvar,
     pub(crate) log: Mutex<Log<V>>,
     pub(crate) options: Options,
-    /// The largest frame that entries may ask for.
-    pub(crate) frame_limit: u64,
+    pub(crate) space: Space,
     pub(crate) snapshots: Arc<Mutex<ChunkUse>>,
     threads: Mutex<Threads>,
+    delivery: Mutex<Delivery>,
     /// Held by who prepares segments.
     preparing: Mutex<()>,
     /// Holds the lock of the store, until the handle goes.
@@ -68,24 +72,6 @@ pub(crate) struct Shared<V: Vfs> {
 struct Threads {
     driver: Option<JoinHandle<()>>,
     upkeep: Option<JoinHandle<()>>,
-    delivery: Option<Delivery>,
-}
-
-impl Threads {
-    /// Hands callbacks to the delivery thread.
-    fn deliver(&mut self, callbacks: Callbacks, outcome: Outcome) {
-        if callbacks.is_empty() {
-            return;
-        }
-        let (sender, _) = self.delivery.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel();
-            let run =
-                move || receiver.into_iter().for_each(|(callbacks, outcome)| call_all(callbacks, outcome));
-            let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run);
-            (sender, thread.expect("a thread can be started"))
-        });
-        sender.send((callbacks, outcome)).expect("the delivery thread outlives its sender");
-    }
 }
 
 impl<V: Vfs> Shared<V> {
@@ -93,7 +79,7 @@ impl<V: Vfs> Shared<V> {
         front: Front,
         log: Log<V>,
         options: Options,
-        frame_limit: u64,
+        space: Space,
         snapshots: ChunkUse,
         identity: V::File,
     ) -> Self {
@@ -104,20 +90,36 @@ impl<V: Vfs> Shared<V> {
             upkeep: Condvar::new(),
             log: Mutex::new(log),
             options,
-            frame_limit,
+            space,
             snapshots: Arc::new(Mutex::new(snapshots)),
             threads: Mutex::default(),
+            delivery: Mutex::default(),
             preparing: Mutex::default(),
             identity: Mutex::new(Some(identity)),
         }
     }
 
     pub(crate) fn front(&self) -> MutexGuard<'_, Front> {
-        self.front.lock().expect("no panic under the lock")
+        self.unbroken(self.front.lock())
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, Log<V>> {
-        self.log.lock().expect("no panic under the lock")
+        // A panic of who writes it poisons the handle (C12); what is read of it is checked.
+        lock(&self.log)
+    }
+
+    /// The front, whose last holder may have panicked. What was under way is then in doubt: the handle is
+    /// poisoned, and everybody is told.
+    fn unbroken<'a>(&'a self, taken: LockResult<MutexGuard<'a, Front>>) -> MutexGuard<'a, Front> {
+        let mut front = match taken {
+            Ok(front) => return front,
+            Err(broken) => broken.into_inner(),
+        };
+        self.front.clear_poison();
+        front.draft.clear();
+        front.poison("a thread panicked while it changed the state");
+        self.announce(front);
+        self.front()
     }
 
     /// Poisons if the error may come from a sync: only a full disk and a refusal say nothing about
@@ -136,9 +138,8 @@ impl<V: Vfs> Shared<V> {
 
     /// Takes the batch that was examined into the queue.
     pub(crate) fn accept(&self, front: &mut Front) {
-        front.accept(self.frame_limit);
-        if front.paused > 0
-            && front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, false)
+        front.accept(&self.space);
+        if front.paused > 0 && front.may_write(self.options.max_syncs_in_flight as usize, &self.space, false)
         {
             self.changed.notify_all();
         }
@@ -156,9 +157,14 @@ impl<V: Vfs> Shared<V> {
     fn tell(&self, front: MutexGuard<'_, Front>, mut settled: SmallVec<[Settled; 1]>) {
         let called = settled.iter().any(|(frame, _)| !frame.callbacks.is_empty());
         if called && self.options.driver == Driver::Threads {
-            let mut threads = self.threads_after(front);
+            let mut delivery = self.delivery_after(front);
+            let mut wait = false;
             for (frame, outcome) in &mut settled {
-                threads.deliver(frame.take_callbacks(), *outcome);
+                wait |= delivery.take(frame.take_callbacks(), *outcome);
+            }
+            drop(delivery);
+            if wait {
+                call_waiting(&self.delivery);
             }
         } else {
             drop(front);
@@ -174,12 +180,12 @@ impl<V: Vfs> Shared<V> {
         }
     }
 
-    /// The threads' lock, taken before the front's is given back: callbacks are delivered in the order in
-    /// which the front settled them.
-    fn threads_after(&self, front: MutexGuard<'_, Front>) -> MutexGuard<'_, Threads> {
-        let threads = self.threads.lock().expect("no panic under the lock");
+    /// The delivery, locked before the front is given back: callbacks are delivered in the order in which the
+    /// front settled them.
+    fn delivery_after(&self, front: MutexGuard<'_, Front>) -> MutexGuard<'_, Delivery> {
+        let delivery = lock(&self.delivery);
         drop(front);
-        threads
+        delivery
     }
 
     /// Wakes the threads that wait for a change.
@@ -191,14 +197,17 @@ impl<V: Vfs> Shared<V> {
 
     /// Waits for a change, or for as long as `most`.
     pub(crate) fn pause<'a>(
-        &self,
+        &'a self,
         mut front: MutexGuard<'a, Front>,
         most: Option<Duration>,
     ) -> MutexGuard<'a, Front> {
         front.paused += 1;
         let mut front = match most {
-            None => self.changed.wait(front).expect("no panic under the lock"),
-            Some(most) => self.changed.wait_timeout(front, most).expect("no panic under the lock").0,
+            None => self.unbroken(self.changed.wait(front)),
+            Some(most) => match self.changed.wait_timeout(front, most) {
+                Ok((front, _)) => front,
+                Err(broken) => self.unbroken(Err(PoisonError::new(broken.into_inner().0))),
+            },
         };
         front.paused -= 1;
         front
@@ -218,7 +227,7 @@ impl<V: Vfs> Shared<V> {
 
     /// Takes the first frame of the queue, if somebody may write now.
     fn take(&self, front: &mut Front, by_host: bool) -> Option<Taken> {
-        if !front.may_write(self.options.max_syncs_in_flight as usize, self.frame_limit, by_host) {
+        if !front.may_write(self.options.max_syncs_in_flight as usize, &self.space, by_host) {
             return None;
         }
         let Forming { frame, control } = front.frames.queue.pop_front()?;
@@ -236,7 +245,8 @@ impl<V: Vfs> Shared<V> {
 
     fn write(self: &Arc<Self>, taken: Taken) -> Result<Option<Flush<V>>> {
         let Taken { last, mark, control, records } = taken;
-        let result = self.write_frame(&records, mark, control);
+        let result = unwound(|| self.write_frame(&records, mark, control));
+        let result = result.unwrap_or_else(|e| Err(Error::io("write", "the log")(e)));
         let mut front = self.front();
         front.writing = false;
         let (file, segment, span) = match result {
@@ -259,7 +269,7 @@ impl<V: Vfs> Shared<V> {
         let Frames { flights, unwritten, .. } = &mut front.frames;
         let flight = flights.back_mut().expect("it stays until it is acknowledged");
         flight.span = span;
-        *unwritten -= flight.frame.bound;
+        *unwritten = unwritten.without(&flight.frame.content);
         self.notify(&front);
         drop(front);
         if early {
@@ -390,7 +400,9 @@ impl<V: Vfs> Shared<V> {
         match front.call_back(position, callback) {
             None => self.attend_to(front),
             Some((callback, outcome)) if self.options.driver == Driver::Threads => {
-                self.threads_after(front).deliver(vec![(position, callback)], outcome);
+                if self.delivery_after(front).take(vec![(position, callback)], outcome) {
+                    call_waiting(&self.delivery);
+                }
             }
             Some((callback, outcome)) => {
                 drop(front);
@@ -419,7 +431,7 @@ impl<V: Vfs> Shared<V> {
             let shared = self.clone();
             std::thread::Builder::new().name(name.into()).spawn(move || run(shared)).map(Some)
         };
-        let mut threads = self.threads.lock().expect("no panic under the lock");
+        let mut threads = lock(&self.threads);
         threads.driver = start("seawall-driver", Self::drive)?;
         threads.upkeep = start("seawall-upkeep", Self::keep_up)?;
         Ok(())
@@ -444,18 +456,14 @@ impl<V: Vfs> Shared<V> {
         };
         let settled = unsettled.map(settle).collect();
         self.tell(front, settled);
-        let Threads { driver, upkeep, delivery } =
-            std::mem::take(&mut *self.threads.lock().expect("no panic under the lock"));
-        let delivery = delivery.map(|(sender, thread)| {
-            drop(sender);
-            thread
-        });
+        let Threads { driver, upkeep } = std::mem::take(&mut *lock(&self.threads));
+        let delivery = lock(&self.delivery).end();
         // A callback may itself drop the last handle: a thread does not wait for itself.
         let own = std::thread::current().id();
         for thread in [driver, upkeep, delivery].into_iter().flatten().filter(|t| t.thread().id() != own) {
             drop(thread.join());
         }
-        self.identity.lock().expect("no panic under the lock").take();
+        lock(&self.identity).take();
     }
 }
 
@@ -464,18 +472,6 @@ fn acked_early<V: Vfs>(records: &[Record]) -> bool {
     let only = |kind| records.iter().all(|r| r.name.kind == kind);
     (V::planted(Bug::TruncateAckedEarly) && only(Kind::Truncate))
         || (V::planted(Bug::VoteAckedEarly) && only(Kind::Vote))
-}
-
-fn call_all(callbacks: impl IntoIterator<Item = (Position, Callback)>, outcome: Outcome) {
-    callbacks.into_iter().for_each(|(_, callback)| call(callback, outcome));
-}
-
-fn call(callback: Callback, outcome: Outcome) {
-    let run = std::panic::AssertUnwindSafe(|| callback(outcome));
-    if std::panic::catch_unwind(run).is_err() {
-        tracing::error!("a callback panicked");
-        metrics::counter!("seawall_callback_panics").increment(1);
-    }
 }
 
 /// A frame that was written.
@@ -503,9 +499,10 @@ impl<V: Vfs> Flush<V> {
         {
             written.file = late;
         }
-        let mut result = if V::planted(Bug::AckWithoutSync) { Ok(()) } else { written.file.sync_data() };
+        let sync = || unwound(|| written.file.sync_data()).flatten();
+        let mut result = if V::planted(Bug::AckWithoutSync) { Ok(()) } else { sync() };
         if result.is_err() && V::planted(Bug::SyncRetried) {
-            result = written.file.sync_data();
+            result = sync();
         }
         metrics::histogram!("seawall_sync_seconds").record(begun.elapsed());
         Synced(Some((written, result)))

@@ -5,6 +5,7 @@
 //! refusal changes nothing. I do not know bytes on disk (see log), threads (see commit), nor the
 //! rules of a batch (see submit).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -13,7 +14,6 @@ use crate::commit::{Flush, Front, Shared, Ticket};
 use crate::error::{Error, OverloadReason, Result};
 use crate::evidence::{Act, Event};
 use crate::facts::{SNAPSHOTS, gather};
-use crate::frame;
 use crate::identity;
 use crate::log::{Log, Outlook, Shape};
 use crate::options::{CreateOptions, Options};
@@ -25,6 +25,7 @@ use crate::segment::Seal;
 use crate::snapshot::builder::SnapshotBuilder;
 use crate::snapshot::reader::SnapshotReader;
 use crate::snapshot::{SnapshotFault, SnapshotSpec, collect};
+use crate::space::{Content, Space};
 use crate::state::Group;
 use crate::status::{GroupStatus, Status};
 use crate::submit::{Line, Op, Weight, WriteBatch, examine};
@@ -46,11 +47,6 @@ pub use damage::Scrubbed;
 pub use snapshots::SnapshotWriter;
 use submitted::Written;
 
-/// The part of a segment that the state of all groups may take.
-const STATE_SHARE: u64 = 16;
-/// What a group takes of it at most, besides its vote's bytes.
-const GROUP_STATE: u64 = 140;
-
 /// A store, open for writing. Shared by reference between threads.
 pub struct Engine<V: Vfs = OsVfs> {
     shared: Arc<Shared<V>>,
@@ -58,8 +54,8 @@ pub struct Engine<V: Vfs = OsVfs> {
     epoch: Epoch,
     /// Whether a clean close preceded, so that old files may be mapped.
     clean: bool,
-    /// The entry that the last scrub ended with.
-    scrubbed: Mutex<Option<(GroupId, Index)>>,
+    /// Where the last scrub ended; held by the one that runs.
+    scrubbed: Mutex<Option<damage::Scrub>>,
     claims: claim::Claims,
 }
 
@@ -77,16 +73,6 @@ impl Engine<OsVfs> {
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<(Self, RecoveryReport)> {
         Self::open_in(OsVfs::at(dir), options)
     }
-}
-
-/// The bytes of batches that fit a segment of this shape beside two checkpoints and a footer.
-fn frame_limit(shape: &Shape, options: &Options) -> u64 {
-    let unit = u64::from(shape.unit);
-    let state = (shape.size / STATE_SHARE + frame::HEADER_LEN as u64).next_multiple_of(unit);
-    let start = unit + state.max(u64::from(frame::TWIN_DISTANCE)) + state;
-    let footer = state + (shape.size / 16).next_multiple_of(unit);
-    let left = (shape.size - start - footer) / 2 / unit * unit;
-    left.min(shape.size / 4).min(u64::from(options.max_batch_bytes).next_multiple_of(unit))
 }
 
 impl<V: Vfs> Engine<V> {
@@ -113,6 +99,8 @@ impl<V: Vfs> Engine<V> {
         if let Some(witness) = &options.witness {
             recovery::check_witness(&facts, &plan, witness)?;
         }
+        let space = Space::new(shape.size, shape.unit, u64::from(options.max_batch_bytes));
+        check_state(plan.after.values().map(Group::weight).sum(), &space)?;
         let (mut log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
         if let Some(whole) = &found.mend {
             let what = "a copy of the identity, from the other";
@@ -136,8 +124,7 @@ impl<V: Vfs> Engine<V> {
         let epoch = report.epoch;
         let mut front = Front::new(&log.groups, log.position);
         front.blocked = blocking;
-        let limit = frame_limit(&shape, &options);
-        let shared = Arc::new(Shared::new(front, log, options, limit, usage, lock));
+        let shared = Arc::new(Shared::new(front, log, options, space, usage, lock));
         shared.attend_reserve().inspect_err(|_| shared.shut())?;
         let clean = report.clean;
         let (scrubbed, claims) = Default::default();
@@ -161,6 +148,13 @@ impl<V: Vfs> Engine<V> {
     pub fn write(&self, batch: WriteBatch) -> Result<Ticket<V>> {
         let mut batch = batch;
         self.try_write(&mut batch)
+    }
+
+    /// Whether a batch is small enough to be written as one. What does not fit is refused as
+    /// [`Error::TooLarge`], now and later.
+    #[must_use]
+    pub fn fits(&self, batch: &WriteBatch) -> bool {
+        self.check_sizes(batch, &batch.weight()).is_ok()
     }
 
     /// As [`Engine::write`] and then [`Ticket::on_durable`] in one step, for a host that keeps many small batches
@@ -239,16 +233,12 @@ impl<V: Vfs> Engine<V> {
             let (size, what) = batch.largest();
             return Err(Error::TooLarge { what, size, limit });
         }
-        let (size, limit) = (self.bound(weight), self.shared.frame_limit);
-        if size > limit {
+        let space = &self.shared.space;
+        if !space.fits(&weight.content) {
+            let (size, limit) = space.excess(&weight.content);
             return Err(Error::TooLarge { what: "batch", size, limit });
         }
         Ok(())
-    }
-
-    fn bound(&self, weight: &Weight) -> u64 {
-        let payload = usize::try_from(weight.bytes).expect("in memory");
-        frame::bound(weight.records, payload, 0, self.shape.unit, false)
     }
 
     /// Admission: handle alive, window, and room on disk, in this order.
@@ -259,9 +249,9 @@ impl<V: Vfs> Engine<V> {
         if front.closed {
             return Err(Error::Closed);
         }
-        let Weight { bytes, entries, .. } = *weight;
+        let Content { payload: bytes, entries, .. } = weight.content;
         let options = &self.shared.options;
-        let reserve = if weight.is_control() { 4 } else { 0 };
+        let reserve = if weight.content.is_control() { 4 } else { 0 };
         let widen = |limit: u64| limit + limit.checked_div(reserve).unwrap_or(0);
         let load = &front.load;
         let max = widen(options.max_in_flight_bytes);
@@ -276,17 +266,18 @@ impl<V: Vfs> Engine<V> {
             return overloaded(OverloadReason::Entries, 1);
         }
         let share = front.groups.get(group).map_or(0, |line| line.share);
-        let several = front.groups.len() > 1 && !weight.is_control();
+        let several = front.groups.len() > 1 && entries > 0;
         if several && share > 0 && share + bytes > options.max_in_flight_bytes / 2 {
             return overloaded(OverloadReason::GroupShare, share + bytes - options.max_in_flight_bytes / 2);
         }
-        self.reserve_room(front, weight)
+        self.reserve_room(front, &weight.content)
     }
 
     /// Sees to it that what is queued and this batch find prepared segments, before anything changes.
-    fn reserve_room(&self, front: &mut Front, weight: &Weight) -> Result<()> {
-        let control = weight.is_control();
-        let need = front.unwritten() + 2 * self.bound(weight);
+    fn reserve_room(&self, front: &mut Front, batch: &Content) -> Result<()> {
+        let control = batch.is_control();
+        let content = front.unwritten().and(batch);
+        let need = self.shared.space.taken(&content, 1 + front.frames.queue.len() as u64);
         let keep = Log::<V>::reserve(control);
         // The frame that fits the active segment needs no other, but an entry there keeps the segment from
         // being used again: the whole reserve must be behind it.
@@ -302,7 +293,7 @@ impl<V: Vfs> Engine<V> {
         if fits(&outlook) && behind(&outlook) {
             return Ok(());
         }
-        let more = need.div_ceil(2 * self.shared.frame_limit) + u64::from(!front.frames.queue.is_empty());
+        let more = self.shared.space.segments(need) + u64::from(!front.frames.queue.is_empty());
         let fresh = if fits(&outlook) { 0 } else { more };
         while (log.spares.len() as u64) < keep as u64 + fresh {
             log.recycle(front.durable)?;
@@ -315,14 +306,10 @@ impl<V: Vfs> Engine<V> {
 
     /// The state of all groups must fit a checkpoint.
     fn check_state(&self, front: &Front) -> Result<()> {
-        let weigh = |g: &Group| GROUP_STATE + g.vote.as_ref().map_or(0, |(_, v)| v.data.len() as u64);
-        let after = |id| front.groups.get(id).map_or(0, |line| weigh(&line.state));
-        if !front.draft.changed().any(|(id, before)| after(id) > before.map_or(0, weigh)) {
+        if front.draft.growth <= 0 {
             return Ok(());
         }
-        let size: u64 = front.groups.ascending().map(|(_, line)| weigh(&line.state)).sum();
-        let limit = self.shape.size / STATE_SHARE;
-        if size > limit { Err(Error::TooLarge { what: "group state", size, limit }) } else { Ok(()) }
+        check_state(front.state.saturating_add_signed(front.draft.growth), &self.shared.space)
     }
 
     fn durably(&self, group: GroupId, op: Op) -> Result<()> {
@@ -411,7 +398,9 @@ impl<V: Vfs> Engine<V> {
     /// The groups, ascending.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
-        self.shared.front().groups.ascending().map(|(id, _)| id).collect()
+        let mut groups: Vec<GroupId> = self.shared.front().groups.iter().map(|(id, _)| *id).collect();
+        groups.sort_unstable();
+        groups
     }
 
     /// A group as submitted, and how far it is durable.
@@ -474,7 +463,8 @@ impl<V: Vfs> Engine<V> {
     pub fn status(&self) -> Status {
         let front = self.shared.front();
         let log = self.shared.log();
-        Status {
+        let groups: Vec<_> = front.groups.iter().map(|(id, g)| (*id, group_status(&front, *id, g))).collect();
+        let mut status = Status {
             identity: self.shape.identity,
             epoch: self.epoch,
             format: crate::segment::FORMAT_VERSION,
@@ -486,8 +476,12 @@ impl<V: Vfs> Engine<V> {
             durable: front.durable,
             in_flight_bytes: front.load.bytes,
             poison: front.poison.clone(),
-            groups: front.groups.ascending().map(|(id, g)| (id, group_status(&front, id, g))).collect(),
-        }
+            groups: BTreeMap::new(),
+        };
+        drop((log, front));
+        // Nobody waits while they are sorted.
+        status.groups = groups.into_iter().collect();
+        status
     }
 
     /// Makes everything durable, seals the store and gives the lock back. An error leaves an unclean
@@ -514,6 +508,12 @@ impl<V: Vfs> Drop for Engine<V> {
     fn drop(&mut self) {
         self.shared.shut();
     }
+}
+
+/// The state of all groups must fit a checkpoint.
+fn check_state(size: u64, space: &Space) -> Result<()> {
+    let limit = space.state();
+    if size > limit { Err(Error::StateFull { size, limit }) } else { Ok(()) }
 }
 
 /// A host whose commit index goes back has broken its own invariant: operators are told.

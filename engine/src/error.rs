@@ -120,10 +120,30 @@ pub enum Error {
         /// What differs.
         why: &'static str,
     },
-    /// An entry or a batch is over the limit.
-    #[error("{what} of {size} bytes is over the limit of {limit}; split it, or raise the option")]
+    /// An entry or a snapshot at an index that no log has.
+    #[error("index {index} of group {group} is above {last}, the last that a log can have: the message that it came in is wrong", last = Index::LAST)]
+    OutOfRange {
+        /// The group.
+        group: GroupId,
+        /// The index.
+        index: Index,
+    },
+    /// The state of all groups would not fit the part of a segment that is kept for it.
+    #[error(
+        "the state of all groups would take {size} of the {limit} bytes that a segment has for it: remove groups, or create a store with larger segments"
+    )]
+    StateFull {
+        /// Its bytes.
+        size: u64,
+        /// An eighth of a segment.
+        limit: u64,
+    },
+    /// An entry or a batch is over the limit: of the options, or of the size of a segment.
+    #[error(
+        "{what} of {size} bytes is over the limit of {limit}: split it; the limit is that of the options, and at most a quarter of a segment"
+    )]
     TooLarge {
-        /// "entry", "batch", "vote", "group state".
+        /// "entry", "batch", "vote", "record".
         what: &'static str,
         /// Its bytes.
         size: u64,

@@ -527,20 +527,6 @@ fn put_header(bytes: &mut [u8], h: &Header, store: [u8; 16]) {
     }
 }
 
-/// An upper bound of the bytes of a frame of these records, without echo and padding.
-#[must_use]
-pub fn content_bound(records: usize, payload: usize) -> u64 {
-    // A directory item has at most 1 + 4 * 10 + 17 + 5 bytes and 9 for each record.
-    (HEADER_LEN + records * 72 + payload) as u64
-}
-
-/// An upper bound of the bytes that a frame of these records and its twin take.
-#[must_use]
-pub fn bound(records: usize, payload: usize, echo: usize, unit: u32, twin: bool) -> u64 {
-    let frame = (content_bound(records, payload) + echo as u64 * 64).next_multiple_of(u64::from(unit));
-    if twin { frame + frame.max(u64::from(TWIN_DISTANCE)) } else { frame }
-}
-
 /// Makes a frame's checksums and place agree with whatever it says, for fuzzers.
 pub fn mend(bytes: &mut [u8], place: &Place, salt: u64) {
     if bytes.len() < HEADER_LEN {

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
+use crate::sync::lock;
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
@@ -147,7 +148,7 @@ impl<V: Vfs> Keeper<V> {
     /// Writes one slot and syncs it, then the other, unless more is written there already. What `high`
     /// names must be durable.
     pub fn raise(&self, high: &HighWater) -> io::Result<()> {
-        let mut reached = self.reached.lock().expect("no panic under the lock");
+        let mut reached = lock(&self.reached);
         if *high <= *reached {
             return Ok(());
         }

@@ -61,9 +61,11 @@ pub mod report;
 pub mod scan;
 pub mod segment;
 pub mod snapshot;
+mod space;
 pub mod state;
 pub mod status;
 pub mod submit;
+mod sync;
 pub mod types;
 pub mod vfs;
 

@@ -23,7 +23,8 @@ use crate::planted::Bug;
 use crate::record::{Kind, Record};
 use crate::scan::Checkpoint;
 use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal};
-use crate::state::{self, Group, Groups};
+use crate::space::Space;
+use crate::state::{self, Group, Groups, STATE_OVERHEAD};
 use crate::types::{Digest, Epoch, Identity, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{Access, File, Vfs, write_all_at, write_parts_at};
 
@@ -62,6 +63,8 @@ pub struct Active<V: Vfs> {
     pub reader: Arc<Readable<V>>,
     /// An upper bound of the state's bytes in the footer.
     pub state_bound: usize,
+    /// What no state is larger than: admission sees to it.
+    state_most: usize,
     runs_bound: usize,
 }
 
@@ -138,12 +141,14 @@ impl<V: Vfs> Log<V> {
     /// Whether the frame of these records fits, with the footer that the segment will need after it.
     #[must_use]
     pub fn has_room(&self, encoded: &Encoded, records: &[Record]) -> bool {
-        let footer = segment::footer_bound(
-            self.index.active_entries() + encoded.header.records as usize,
-            self.active.runs_bound + encoded.directory.counts.len(),
-            self.active.state_bound + state_growth(encoded, records),
-            self.shape.unit,
-        );
+        let more = Growth::of(encoded, records);
+        let mut state = (self.active.state_bound + more.state).min(self.active.state_most);
+        if V::planted(Bug::StateBoundOfFrame) {
+            state += more.state * records.len();
+        }
+        let (entries, runs) =
+            (self.index.active_entries() + more.entries, self.active.runs_bound + more.runs);
+        let footer = segment::footer_bound(entries, runs, state, self.shape.unit);
         u64::from(self.active.offset) + u64::from(encoded.header.span()) + footer <= self.shape.size
     }
 
@@ -167,8 +172,9 @@ impl<V: Vfs> Log<V> {
         }
         self.active.offset += header.span();
         self.active.chain = header.chain_after();
-        self.active.runs_bound += encoded.directory.counts.len();
-        self.active.state_bound += state_growth(&encoded, records);
+        let more = Growth::of(&encoded, records);
+        self.active.runs_bound += more.runs;
+        self.active.state_bound = (self.active.state_bound + more.state).min(self.active.state_most);
         let mut offset = encoded.payload_offset();
         let (mut records, mut sizes) = (records, &encoded.directory.sizes[..]);
         for count in &encoded.directory.counts {
@@ -409,8 +415,8 @@ impl<V: Vfs> Log<V> {
             self.active.state_bound,
             self.shape.unit,
         );
-        // Room for what the next batches add to the footer and to the echo.
-        u64::from(self.active.offset) + footer + self.shape.size / 8
+        // With room for what the next batches add to the state, which has an eighth of the segment.
+        u64::from(self.active.offset) + self.active.echo.len() as u64 + footer + self.shape.size / 8
     }
 
     /// What the next frames find.
@@ -449,14 +455,27 @@ impl<V: Vfs> Log<V> {
     }
 }
 
-/// How much these records may add to the coded state.
-fn state_growth(encoded: &Encoded, records: &[Record]) -> usize {
-    let growth = |record: &Record| match record.name.kind {
-        Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
-        Kind::Vote => 64 + encoded.header.payload_len as usize,
-        _ => 128,
-    };
-    if encoded.directory.control { records.iter().map(growth).sum() } else { 0 }
+/// How much a frame may add to the footer.
+struct Growth {
+    entries: usize,
+    runs: usize,
+    state: usize,
+}
+
+impl Growth {
+    fn of(encoded: &Encoded, records: &[Record]) -> Self {
+        let (records_len, items) = (records.len(), encoded.directory.counts.len());
+        if !encoded.directory.control {
+            return Self { entries: records_len, runs: items, state: 0 };
+        }
+        let state = |record: &Record| match record.name.kind {
+            Kind::Command | Kind::Membership | Kind::Commit | Kind::Truncate | Kind::Compact => 0,
+            Kind::Vote => 64 + record.data.len(),
+            _ => 128,
+        };
+        let entries = records.iter().filter(|record| record.name.kind.is_entry()).count();
+        Self { entries, runs: items.min(entries), state: records.iter().map(state).sum() }
+    }
 }
 
 fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
@@ -478,6 +497,8 @@ pub fn start_segment<V: Vfs>(
     let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path.clone()))?;
     let free = (0..descriptions).map(|_| open_description(vfs, id)).collect::<Result<_>>()?;
     let place = header.place();
+    let weight: u64 = groups.values().map(Group::weight).sum();
+    let most = weight.max(Space::new(header.size, header.unit, 0).state());
     let payload = Checkpoint::encode(header.previous, header.recovered_to, &carried::<V>(groups));
     let draft = Draft {
         kind: FrameKind::Checkpoint,
@@ -508,7 +529,8 @@ pub fn start_segment<V: Vfs>(
         free,
         reader: Arc::new(Readable::new(path, place.salt::<V>(), file, None, false)),
         // Numbers of a group may grow while the segment is active.
-        state_bound: payload.len() + groups.len() * 40 + 16,
+        state_bound: payload.len() + groups.len() * 48 + 16,
+        state_most: usize::try_from(most + STATE_OVERHEAD).expect("a segment is in memory"),
         runs_bound: 0,
     })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::space::Space;
 use crate::types::{Epoch, GroupId, Index};
 
 /// The smallest segment: a header, a checkpoint with its twin 4 KiB further, and some batches.
@@ -61,6 +62,10 @@ impl CreateOptions {
         }
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
             return Err(Error::InvalidOption { option: "segment_bytes", why: "must be 16 KiB to 1 GiB" });
+        }
+        if !Space::is_possible(self.segment_bytes, self.unit) {
+            let why = "no room for a vote and an entry in units of this size; 40 KiB and more have it";
+            return Err(Error::InvalidOption { option: "segment_bytes", why });
         }
         if !self.segment_bytes.is_multiple_of(4096) {
             return Err(Error::InvalidOption { option: "segment_bytes", why: "must be a multiple of 4096" });

@@ -13,6 +13,13 @@ use crate::types::{
     Digest, GroupId, Incarnation, Index, LogId, Position, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
 };
 
+/// What a group takes of a coded state at most, besides the bytes of its vote.
+const GROUP_MOST: usize = 176;
+/// Bytes of a vote that each group has room for.
+pub const VOTE_ROOM: usize = 64;
+/// What a coded state takes besides its groups, in a checkpoint or a footer.
+pub const STATE_OVERHEAD: u64 = 32;
+
 /// One group, without its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -42,6 +49,14 @@ impl Group {
             vote: None,
             snapshot: None,
         }
+    }
+
+    /// An upper bound of the bytes that it takes of a coded state, with room for a vote of [`VOTE_ROOM`]: a
+    /// group that was taken can vote.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let vote = self.vote.as_ref().map_or(0, |(_, vote)| vote.data.len());
+        (GROUP_MOST + vote.max(VOTE_ROOM)) as u64
     }
 
     /// The first index of the log.
@@ -277,6 +292,25 @@ mod tests {
         let mut groups = sample();
         groups.get_mut(&GroupId(7)).unwrap().last.index = Index(u64::MAX);
         assert_eq!(decode(&encode(&groups)), None, "no index is the last of all");
+    }
+
+    #[test]
+    fn no_group_takes_more_than_its_weight() {
+        let most = LogId::new(u64::MAX - 1, u64::MAX);
+        let pointer = SnapshotPointer { id: most, owner: SnapshotOwner::External, digest: Digest([255; 32]) };
+        let mut group = Group {
+            incarnation: Incarnation(u64::MAX),
+            purged: most,
+            last: most,
+            commit: Index(u64::MAX),
+            vote: None,
+            snapshot: Some((Position(u64::MAX), pointer)),
+        };
+        for len in [None, Some(0), Some(VOTE_ROOM), Some(300), Some(70_000)] {
+            group.vote = len.map(|len| (Position(u64::MAX), Vote::new(u64::MAX, u128::MAX, vec![255; len])));
+            let coded = encode(&Groups::from([(GroupId(u64::MAX), group.clone())]));
+            assert!(coded.len() as u64 <= group.weight() + STATE_OVERHEAD, "a vote of {len:?} bytes");
+        }
     }
 
     #[test]

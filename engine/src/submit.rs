@@ -11,6 +11,7 @@ use crate::by_group::ByGroup;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::record::{Kind, Name, Record};
+use crate::space::Content;
 use crate::state::{self, Group};
 use crate::types::{
     Digest, Entry, GroupId, Incarnation, Index, LeaderTag, LogId, Position, SnapshotOwner, SnapshotPointer,
@@ -112,6 +113,27 @@ impl WriteBatch {
         self.push(group, Op::Snapshot(SnapshotPointer { id, owner: SnapshotOwner::External, digest }))
     }
 
+    /// How many operations it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Takes the operations from `at` on out, as a batch of their own.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use = "what was taken out is no longer part of the batch"]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        Self { ops: self.ops.drain(at..).collect() }
+    }
+
+    /// Adds the operations of another batch behind its own.
+    pub fn join(&mut self, later: Self) -> &mut Self {
+        self.ops.extend(later.ops);
+        self
+    }
+
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,12 +142,13 @@ impl WriteBatch {
 
     /// What it asks for, for admission.
     pub(crate) fn weight(&self) -> Weight {
-        let mut weight = Weight { records: self.ops.len(), ..Weight::default() };
+        let mut weight = Weight::default();
+        weight.content.records = self.ops.len() as u64;
         for (_, op) in &self.ops {
             let bytes = op.payload() as u64;
-            weight.bytes += bytes;
+            weight.content.payload += bytes;
             weight.largest = weight.largest.max(bytes);
-            weight.entries += u64::from(matches!(op, Op::Append(_)));
+            weight.content.entries += u64::from(matches!(op, Op::Append(_)));
         }
         weight
     }
@@ -145,18 +168,9 @@ impl WriteBatch {
 /// What a batch asks for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weight {
-    pub(crate) records: usize,
-    pub(crate) entries: u64,
-    /// Payload bytes, and those of the largest record.
-    pub(crate) bytes: u64,
+    pub(crate) content: Content,
+    /// Payload bytes of the largest record.
     pub(crate) largest: u64,
-}
-
-impl Weight {
-    /// Whether it holds no entry, so that the reserve is open to it.
-    pub(crate) fn is_control(&self) -> bool {
-        self.entries == 0
-    }
 }
 
 /// A group as callers see it.
@@ -168,6 +182,8 @@ pub(crate) struct Line {
     pub(crate) pending: Runs,
     /// Bytes of batches in flight that began with this group.
     pub(crate) share: u64,
+    /// The last record that may have replaced entries.
+    pub(crate) cut: Position,
 }
 
 /// Index and position of the first entry of a run.
@@ -181,7 +197,8 @@ const KEPT_ROOM: usize = 16;
 
 impl Line {
     pub(crate) fn new(state: Group) -> Self {
-        Self { state, pending: Runs::new(), share: 0 }
+        let cut = Position(state.incarnation.0);
+        Self { state, pending: Runs::new(), share: 0, cut }
     }
 
     /// How many runs begin below an index.
@@ -269,6 +286,8 @@ pub(crate) struct Draft {
     pub(crate) entries: u64,
     /// Payload bytes of the records.
     pub(crate) bytes: u64,
+    /// Bytes that the records add to the state of all groups.
+    pub(crate) growth: i64,
     undo: Vec<(GroupId, Before)>,
 }
 
@@ -277,7 +296,7 @@ impl Draft {
     pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.undo.clear();
-        (self.entries, self.bytes) = (0, 0);
+        (self.entries, self.bytes, self.growth) = (0, 0, 0);
     }
 
     /// Puts back what the batch changed.
@@ -302,14 +321,9 @@ impl Draft {
         self.clear();
     }
 
-    /// The groups that the batch changes otherwise than by appends, as they were before each operation.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = (GroupId, Option<&Group>)> {
-        self.undo.iter().filter_map(|(group, before)| match before {
-            Before::Appended(..) => None,
-            Before::Absent => Some((*group, None)),
-            Before::Changed(state, ..) => Some((*group, Some(&**state))),
-            Before::Removed(line) => Some((*group, Some(&line.state))),
-        })
+    /// What a frame of the records holds.
+    pub(crate) fn content(&self) -> Content {
+        Content { records: self.records.len() as u64, entries: self.entries, payload: self.bytes }
     }
 }
 
@@ -349,7 +363,7 @@ impl<P: Present> Examined<'_, P> {
                 Op::Compact(upto) => self.compact::<V>(group, upto),
                 Op::Create => self.create(group),
                 Op::Remove => self.remove(group),
-                Op::Snapshot(pointer) => self.snapshot(group, pointer),
+                Op::Snapshot(pointer) => self.snapshot::<V>(group, pointer),
                 Op::Install(pointer) => self.install::<V>(group, pointer),
             }?;
         }
@@ -374,18 +388,27 @@ impl<P: Present> Examined<'_, P> {
             name: Name { kind, group, incarnation, id, leader: LeaderTag::NONE },
             data: data.into(),
         };
+        let weight = |state: &Group| state.weight().cast_signed();
         let before = match line {
             None => {
-                self.groups.insert(group, Line::new(Group::new(incarnation)));
+                let state = Group::new(incarnation);
+                self.draft.growth += weight(&state);
+                self.groups.insert(group, Line::new(state));
                 Before::Absent
             }
             Some(_) if kind == Kind::RemoveGroup => {
-                Before::Removed(Box::new(self.groups.remove(group).expect("just seen")))
+                let line = self.groups.remove(group).expect("just seen");
+                self.draft.growth -= weight(&line.state);
+                Before::Removed(Box::new(line))
             }
             Some(line) => {
                 let state = Box::new(line.state.clone());
                 let below = if kind == Kind::Truncate { line.runs_below(id.index) } else { 0 };
+                if matches!(kind, Kind::Truncate | Kind::Install) {
+                    line.cut = position;
+                }
                 state::change(&mut line.state, position, &record);
+                self.draft.growth += weight(&line.state) - weight(&state);
                 // An install or a compaction beyond the log: the next entry does not follow these.
                 let kept = if line.state.last == state.last { line.pending.len() } else { below };
                 Before::Changed(state, kept, line.pending.drain(kept..).collect())
@@ -425,7 +448,7 @@ impl<P: Present> Examined<'_, P> {
     /// Appends an entry, and those that come next in the batch if they are of the same group.
     fn append(&mut self, group: GroupId, mut entry: Entry, ops: &mut smallvec::IntoIter<Ops>) -> Result<()> {
         let Some(line) = self.groups.get_mut(group) else { return Err(Error::UnknownGroup { group }) };
-        let Draft { records, entries, bytes, undo } = &mut *self.draft;
+        let Draft { records, entries, bytes, undo, .. } = &mut *self.draft;
         if undo.last().is_none_or(|(of, _)| *of != group) {
             line.settle(self.durable);
             undo.push((group, Before::Appended(line.state.last, line.pending.len())));
@@ -440,6 +463,7 @@ impl<P: Present> Examined<'_, P> {
             if id.index > last.index.next() {
                 return Err(Error::Gap { group, index: id.index, expected: last.index.next() });
             }
+            check_index(group, id.index)?;
             if id.index <= last.index {
                 return self.append_again(group, &Entry { id, leader, kind, data });
             }
@@ -562,7 +586,10 @@ impl<P: Present> Examined<'_, P> {
         Ok(Some(self.term(group, id.index)? == id.term))
     }
 
-    fn snapshot(&mut self, group: GroupId, pointer: SnapshotPointer) -> Result<()> {
+    fn snapshot<V: Vfs>(&mut self, group: GroupId, pointer: SnapshotPointer) -> Result<()> {
+        if !V::planted(Bug::NoLastIndex) {
+            check_index(group, pointer.id.index)?;
+        }
         let known = self.agrees(group, pointer.id)?;
         let g = self.group(group)?;
         if g.snapshot.is_some_and(|(_, p)| p == pointer) {
@@ -581,6 +608,7 @@ impl<P: Present> Examined<'_, P> {
     }
 
     fn install<V: Vfs>(&mut self, group: GroupId, pointer: SnapshotPointer) -> Result<()> {
+        check_index(group, pointer.id.index)?;
         let keep = self.agrees(group, pointer.id)?;
         let g = self.group(group)?;
         if keep == Some(false) && pointer.id.index <= g.commit {
@@ -590,6 +618,11 @@ impl<P: Present> Examined<'_, P> {
         self.emit(group, Kind::Install, pointer.id, Record::pointer_data(&pointer, keep));
         Ok(())
     }
+}
+
+/// What has no next index is refused, as a decoder does.
+fn check_index(group: GroupId, index: Index) -> Result<()> {
+    if index > Index::LAST { Err(Error::OutOfRange { group, index }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ macro_rules! number {
             /// The number one higher.
             ///
             /// # Panics
-            /// At `u64::MAX`, which no log reaches.
+            /// At `u64::MAX`, which no log reaches: submission refuses it.
             #[inline]
             #[must_use]
             pub fn next(self) -> Self {
@@ -48,6 +48,10 @@ number! {
 number! {
     /// An entry's place in its group's log; the first is 1, and 0 means "before the first".
     Index
+}
+impl Index {
+    /// The highest that an entry or a snapshot may have: each has a next one.
+    pub const LAST: Self = Self(u64::MAX - 1);
 }
 number! {
     /// A consensus term.

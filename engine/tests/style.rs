@@ -17,20 +17,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["types"]),
     // Carries the fault of a snapshot's file as a value.
     ("error", &["report", "snapshot", "types"]),
-    ("options", &["error", "types"]),
+    ("options", &["error", "space", "types"]),
     // The only place that touches files.
     ("vfs", &["planted"]),
     // Pure: no file, no error of the outside.
     ("record", &["checksum", "types"]),
     ("by_group", &["types"]),
+    ("sync", &[]),
     ("state", &["by_group", "record", "types"]),
+    // Bounds of the formats below, without a file.
+    ("space", &["frame", "segment", "state"]),
     // Formats and readers: `vfs` for reading and for the planted switch.
     ("frame", &["checksum", "planted", "record", "types", "vfs"]),
     ("segment", &["checksum", "frame", "planted", "record", "types", "vfs"]),
     ("scan", &["frame", "planted", "record", "segment", "state", "types", "vfs"]),
     ("index", &["by_group", "record", "report", "segment", "state", "types"]),
-    ("snapshot", &["planted", "types", "vfs"]),
-    ("highwater", &["checksum", "error", "planted", "types", "vfs"]),
+    ("snapshot", &["planted", "sync", "types", "vfs"]),
+    ("highwater", &["checksum", "error", "planted", "sync", "types", "vfs"]),
     ("evidence", &["checksum", "error", "planted", "types", "vfs"]),
     ("quarantine", &["error", "vfs"]),
     // The only ones that change segments.
@@ -50,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "record",
             "scan",
             "segment",
+            "space",
             "state",
             "types",
             "vfs",
@@ -119,7 +123,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // What a host calls: submission checks without a file, the committer, reads, and the handle.
     ("status", &["report", "types"]),
-    ("submit", &["by_group", "error", "planted", "record", "state", "types", "vfs"]),
+    ("submit", &["by_group", "error", "planted", "record", "space", "state", "types", "vfs"]),
     (
         "commit",
         &[
@@ -134,8 +138,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "report",
             "segment",
             "snapshot",
+            "space",
             "state",
             "submit",
+            "sync",
             "types",
             "vfs",
         ],
@@ -160,9 +166,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "report",
             "segment",
             "snapshot",
+            "space",
             "state",
             "status",
             "submit",
+            "sync",
             "types",
             "vfs",
         ],

@@ -158,6 +158,7 @@ fn advice(error: &Error) -> (Exit, &'static str) {
             (Exit::Io, "mend the disk, then look with `seawall status` at what is there before going on")
         }
         Error::TooLarge { .. } => (Exit::Usage, "cut the input into smaller entries"),
+        Error::StateFull { .. } => (Exit::Usage, "remove groups, or create a store with larger segments"),
         Error::InvalidOption { .. } => (Exit::Usage, "change the option; `--help` names the defaults"),
         Error::Compacted { .. } | Error::PastEnd { .. } | Error::UnknownGroup { .. } => {
             (Exit::Usage, "run `seawall status` to see which groups and indexes there are")

@@ -99,6 +99,7 @@ pub fn refusal(error: &Error) -> Option<Refusal> {
         Error::Committed { .. } => Refusal::Committed,
         Error::NotCovered { .. } => Refusal::NotCovered,
         Error::StaleSnapshot { .. } => Refusal::Stale,
+        Error::OutOfRange { .. } => Refusal::OutOfRange,
         _ => return None,
     })
 }
@@ -346,6 +347,7 @@ impl<V: Disk> Host<V> {
             Kind::AppendLarge => planner.large(),
             Kind::Batch => planner.batch(),
             Kind::Vote => planner.vote(),
+            Kind::Storm => planner.storm(),
             Kind::Commit => planner.commit(),
             Kind::Truncate => planner.truncate(),
             Kind::Overwrite => planner.overwrite(),

@@ -29,6 +29,7 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::AppendLarge, 6),
     (Kind::Batch, 7),
     (Kind::Vote, 5),
+    (Kind::Storm, 2),
     (Kind::Commit, 4),
     (Kind::Truncate, 7),
     (Kind::Overwrite, 8),

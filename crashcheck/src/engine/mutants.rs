@@ -48,6 +48,9 @@ pub const HINTS: &[&str] = &[
     "rotate.0,fail-sync.4",
     "append.4,group.1,group.2,append.0",
     "reopen.2,publish.7",
+    "storm.0",
+    "storm.6",
+    "refused.22",
     "compact.0,refused.14",
     "append.0,read-error.1",
     "append.0,read-error.2",
@@ -118,8 +121,10 @@ fn hints() -> impl Iterator<Item = Sequence> {
         (0..8).flat_map(|inner| (0..6).map(move |nth| format!("fail-sync.{}", inner << 5 | nth << 2)));
     let reads = (0..40).map(|nth| format!("large.0,read-error.{nth}"));
     let writes = (0..24).flat_map(|salt| ["interrupt", "short-write"].map(|kind| format!("{kind}.{salt}")));
-    let sticky =
-        (0..32).flat_map(|nth| [2, 5].map(|inner| format!("rotate.0,errno.8,fail.{}", nth << 3 | inner)));
+    let sticky = ["rotate.0", "rotate.0,rotate.1"].into_iter().flat_map(|before| {
+        let salts = (0..32).flat_map(|nth| [2, 5].map(|inner| nth << 3 | inner));
+        salts.map(move |salt| format!("{before},errno.8,fail.{salt}"))
+    });
     let all =
         HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads).chain(writes).chain(sticky);
     all.map(|text| Sequence::of(step::parse(&text).expect("hints are well-formed")))

@@ -197,6 +197,9 @@ impl Group {
 
     fn publish(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
         let id = snapshot.id;
+        if id.index > Index::LAST {
+            return Err(Refusal::OutOfRange);
+        }
         if id.index < self.floor() {
             return Err(Refusal::Stale);
         }
@@ -212,6 +215,9 @@ impl Group {
 
     fn install(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
         let id = snapshot.id;
+        if id.index > Index::LAST {
+            return Err(Refusal::OutOfRange);
+        }
         if id.index < self.floor() {
             return Err(Refusal::Stale);
         }
@@ -359,6 +365,8 @@ pub enum Refusal {
     NotCovered,
     /// The snapshot is not newer than what is there.
     Stale,
+    /// No log has this index.
+    OutOfRange,
 }
 
 impl fmt::Display for Refusal {

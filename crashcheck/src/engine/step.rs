@@ -42,6 +42,8 @@ kinds! {
     Batch = "batch",
     /// A higher vote.
     Vote = "vote",
+    /// Many higher votes, each above the last, in one batch.
+    Storm = "storm",
     /// A higher commit index.
     Commit = "commit",
     /// A suffix truncation.
@@ -261,6 +263,19 @@ impl<'a> Planner<'a> {
         vec![Plan::Batch(vec![Act::new(id, What::Vote(vote))])]
     }
 
+    /// Twelve votes or more, of one group or of two in turn.
+    pub fn storm(&mut self) -> Vec<Plan> {
+        let (id, group) = self.group();
+        let other = self.pick(1 + usize::from(self.variant(2)));
+        let second = self.state.groups[&other].clone();
+        let (term, count) = (term_of(&group).max(term_of(&second)), 12 + u64::from(self.variant(4)));
+        let vote = |n: u64| {
+            let vote = Vote::new(term + n, 0, payload(self.serial(), 12));
+            Act::new(if n.is_multiple_of(2) { id } else { other }, What::Vote(vote))
+        };
+        vec![Plan::Batch((1..=count).map(vote).collect())]
+    }
+
     /// The commit index by one, or to the last entry.
     pub fn commit(&mut self) -> Vec<Plan> {
         let (id, group) = self.group();
@@ -430,7 +445,8 @@ impl<'a> Planner<'a> {
         let term = term_of(&group);
         let next = group.last.index.0 + 1;
         let good = Act::new(id, What::Append(self.entry(next, term, 10)));
-        let bad = match self.variant(9) {
+        let end = |index| What::Snapshot(Snapshot::external(LogId { index, term: Term(term) }, digest(1)));
+        let bad = match self.variant(12) {
             0 => What::Append(self.entry(next + 2, term, 10)),
             1 => What::Vote(Vote::new(0, 0, payload(1, 3))),
             2 => What::Truncate(group.commit),
@@ -442,6 +458,9 @@ impl<'a> Planner<'a> {
             6 if !group.entries.is_empty() => What::Append(self.entry(group.last.index.0, term + 1, 10)),
             7 => What::Compact(Index(next)),
             8 => return vec![Plan::Batch(vec![good, Act::new(GroupId(5), What::Commit(Index(0)))])],
+            9 => What::Append(self.entry(u64::MAX, term, 10)),
+            10 => What::Commit(Index(u64::MAX)),
+            11 => end(Index(u64::MAX)),
             _ => What::Create(None),
         };
         vec![Plan::Batch(vec![good, Act::new(id, bad)])]

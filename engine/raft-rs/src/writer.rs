@@ -1,8 +1,9 @@
 //! The write side: what readies say, as one batch of the engine.
 //!
 //! I own the order inside a group's part of a batch: term and vote, then the truncation that makes room, then
-//! the entries, then the commit index. What many groups say is durable with one sync. I decide nothing about
-//! durability: what the engine says is what the host hears.
+//! the entries, then the commit index. What many groups say is durable with one sync; what is more than one batch
+//! may hold is cut between two groups. I decide nothing about durability: what the engine says is what the host
+//! hears.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Writer<V: Vfs = OsVfs> {
     engine: Arc<Engine<V>>,
     batch: WriteBatch,
+    /// Where the batch may be cut: the operations up to the end of each call.
+    ends: Vec<usize>,
     must_sync: bool,
 }
 
 impl<V: Vfs> Writer<V> {
     /// An empty one.
     pub fn new(engine: &Arc<Engine<V>>) -> Self {
-        Self { engine: engine.clone(), batch: WriteBatch::new(), must_sync: false }
+        Self { engine: engine.clone(), batch: WriteBatch::new(), ends: Vec::new(), must_sync: false }
     }
 
     /// Takes what a ready of a group says: hard state, entries and snapshot. A snapshot is installed at once
@@ -48,10 +51,11 @@ impl<V: Vfs> Writer<V> {
             self.install(group, ready.snapshot())?;
             last = group.status()?.last.index.0;
         }
-        last = self.entries(group, ready.entries())?.unwrap_or(last);
+        last = self.take(group, ready.entries())?.unwrap_or(last);
         if let Some(hard) = ready.hs() {
             self.raise(group, hard.commit.min(last))?;
         }
+        self.end();
         Ok(())
     }
 
@@ -61,7 +65,9 @@ impl<V: Vfs> Writer<V> {
     /// If the group is gone.
     pub fn hard_state(&mut self, group: &Group<V>, hard: &HardState) -> Result<()> {
         self.must_sync = true;
-        self.vote(group, hard)
+        self.vote(group, hard)?;
+        self.end();
+        Ok(())
     }
 
     /// Takes entries, which replace those at and above the index of the first, for a host that does not work
@@ -70,6 +76,12 @@ impl<V: Vfs> Writer<V> {
     /// # Errors
     /// If the group is gone.
     pub fn entries(&mut self, group: &Group<V>, entries: &[Entry]) -> Result<Option<u64>> {
+        let last = self.take(group, entries)?;
+        self.end();
+        Ok(last)
+    }
+
+    fn take(&mut self, group: &Group<V>, entries: &[Entry]) -> Result<Option<u64>> {
         let Some(first) = entries.first() else { return Ok(None) };
         self.must_sync = true;
         if first.index <= group.status()?.last.index.0 {
@@ -86,7 +98,14 @@ impl<V: Vfs> Writer<V> {
     /// # Errors
     /// If the group is gone.
     pub fn commit(&mut self, group: &Group<V>, index: u64) -> Result<()> {
-        self.raise(group, index)
+        self.raise(group, index)?;
+        self.end();
+        Ok(())
+    }
+
+    /// A call ends: what comes next may go into another batch.
+    fn end(&mut self) {
+        self.ends.push(self.batch.len());
     }
 
     fn raise(&mut self, group: &Group<V>, index: u64) -> Result<()> {
@@ -113,12 +132,31 @@ impl<V: Vfs> Writer<V> {
         group.install(id, metadata.get_conf_state(), &snapshot.data)
     }
 
+    /// Writes what was collected, in as many batches as it takes, cut where a call ended.
     fn send(&mut self) -> Result<Ticket<V>> {
-        let batch = std::mem::take(&mut self.batch);
-        self.engine.write_timeout(batch, PATIENCE).map_err(failed)
+        self.end();
+        let (mut batch, ends) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.ends));
+        let (mut ends, mut written) = (&ends[..], 0);
+        loop {
+            let (mut calls, mut later) = (ends.len(), WriteBatch::new());
+            while calls > 1 && !self.engine.fits(&batch) {
+                calls /= 2;
+                let mut behind = batch.split_off(ends[calls - 1] - written);
+                behind.join(later);
+                later = behind;
+            }
+            let ticket = self.engine.write_timeout(batch, PATIENCE).map_err(failed)?;
+            if calls == ends.len() {
+                return Ok(ticket);
+            }
+            written = ends[calls - 1];
+            (batch, ends) = (later, &ends[calls..]);
+        }
     }
 
-    /// Submits what was collected as one atomic batch. It is readable on return.
+    /// Submits what was collected: as one atomic batch, or, if that is too large, as several that are cut between
+    /// the calls that collected them, in their order. It is readable on return; what is durable of it is so from
+    /// its beginning.
     ///
     /// # Errors
     /// If the engine refuses it, in part or poisoned. Then the node must stop.

@@ -433,3 +433,29 @@ fn what_another_program_wrote_into_a_group_is_an_error() {
     let read = group.entries(1, 2, None, GetEntriesContext::empty(false));
     assert!(matches!(read, Err(Error::Store(StorageError::Other(_)))), "{read:?}");
 }
+
+/// More than one batch may hold: it is cut between groups, and durable from its beginning.
+#[test]
+fn the_readies_of_many_groups_are_more_than_a_batch() {
+    let vfs = created();
+    let engine = open(&vfs);
+    let mut raws: Vec<Raw> = (1..=24).map(|group| follower(&engine, group)).collect();
+    let mut writer = Writer::new(&engine);
+    for raw in &mut raws {
+        let mut large = entry(3, 2);
+        large.data = vec![7; 2_000].into();
+        raw.step(append(3, (1, 1), vec![large, entry(3, 3)], 3)).unwrap();
+        let ready = raw.ready();
+        writer.ready(raw.store(), &ready).unwrap();
+    }
+    let written = writer.submit().unwrap();
+    assert!(written.must_sync());
+    written.wait().unwrap();
+    drop((raws, engine));
+    let engine = open(&vfs);
+    for group in 1..=24 {
+        let group = engine.group(GroupId(group)).unwrap();
+        assert_eq!((group.last.index, group.commit), (Index(3), Index(3)));
+        assert_eq!(group.vote.map(|vote| vote.key.term.0), Some(3));
+    }
+}

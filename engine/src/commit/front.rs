@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 
 use super::Callback;
 use crate::by_group::ByGroup;
-use crate::frame;
 use crate::log::Outlook;
 use crate::record::Record;
 use crate::report::Lost;
+use crate::space::{Content, Space};
 use crate::state::{Group, Groups};
 use crate::submit::{Draft, Line, Lines};
 use crate::types::{GroupId, Outcome, Position, SegmentId};
@@ -61,8 +61,7 @@ pub(crate) struct Frame {
     pub(super) last: Position,
     /// Changed while the frame forms; then its writer reads them too.
     pub(super) records: Arc<Vec<Record>>,
-    /// An upper bound of the bytes that it takes.
-    pub(crate) bound: u64,
+    pub(crate) content: Content,
     pub(super) gate: Arc<Gate>,
     pub(super) callbacks: Callbacks,
     /// What its batches ask of the admission window, by the group that each began with.
@@ -77,14 +76,14 @@ impl Frame {
     }
 
     /// Takes a batch in.
-    fn take(&mut self, draft: &mut Draft, group: GroupId, last: Position, bound: u64) {
+    fn take(&mut self, draft: &mut Draft, group: GroupId, last: Position) {
+        self.content = self.content.and(&draft.content());
         let records = Arc::get_mut(&mut self.records).expect("nobody writes a frame that forms");
         if records.is_empty() {
             std::mem::swap(records, &mut draft.records);
         } else {
             records.append(&mut draft.records);
         }
-        self.bound += bound;
         self.last = last;
         let load = Load { bytes: draft.bytes, entries: draft.entries };
         match self.loads.last_mut().filter(|(of, _)| *of == group) {
@@ -97,7 +96,7 @@ impl Frame {
     /// may take long to give back.
     pub(super) fn emptied(mut self) -> Option<Self> {
         Arc::get_mut(&mut self.records)?.clear();
-        Some(Self { bound: 0, gate: Arc::default(), ..self })
+        Some(Self { content: Content::default(), gate: Arc::default(), ..self })
     }
 
     /// Its callbacks, for whose successors there is room.
@@ -125,7 +124,7 @@ pub(crate) struct Forming {
 /// A frame that was taken to be written and is not acknowledged.
 pub(super) struct Flight {
     pub(super) frame: Frame,
-    /// The bytes that it takes, of which [`Frame::bound`] is an upper bound.
+    /// The bytes that it takes, of which [`Space::taken`] is an upper bound.
     pub(super) span: u64,
     pub(super) synced: bool,
     /// The host holds it, and may never sync it.
@@ -137,8 +136,8 @@ pub(super) struct Flight {
 pub(crate) struct Frames {
     pub(crate) queue: VecDeque<Forming>,
     pub(super) flights: VecDeque<Flight>,
-    /// The bounds of the frames that are queued or being written.
-    pub(super) unwritten: u64,
+    /// What the frames hold that are queued or being written.
+    pub(super) unwritten: Content,
 }
 
 impl Frames {
@@ -200,6 +199,8 @@ pub(crate) struct Front {
     pub(crate) poison: Option<String>,
     pub(crate) closed: bool,
     pub(crate) load: Load,
+    /// What the state of all groups weighs.
+    pub(crate) state: u64,
     /// Memory for the next frames.
     spare: Vec<Frame>,
     /// What the next frames find, as of the last one that was written; there may be more spares by now.
@@ -231,6 +232,7 @@ impl Front {
             poison: None,
             closed: false,
             load: Load::default(),
+            state: groups.iter().map(|(_, group)| group.weight()).sum(),
             spare: Vec::new(),
             outlook: None,
             paused: 0,
@@ -266,45 +268,48 @@ impl Front {
         self.frames.flights.len()
     }
 
-    /// Upper bound of the bytes that are not in the active segment yet.
-    pub(crate) fn unwritten(&self) -> u64 {
-        2 * self.frames.unwritten
+    /// What is not in the active segment yet.
+    pub(crate) fn unwritten(&self) -> Content {
+        self.frames.unwritten
     }
 
     /// Whether the first frame of the queue may be written now. Unless the host says when, one that is
     /// smaller than the one before it, or small at all, waits while that is synced: others will join it.
-    pub(super) fn may_write(&self, syncs: usize, limit: u64, by_host: bool) -> bool {
+    pub(super) fn may_write(&self, syncs: usize, space: &Space, by_host: bool) -> bool {
         let Frames { queue, flights, .. } = &self.frames;
         let Some(Forming { frame: next, .. }) = queue.front().filter(|_| !self.writing) else { return false };
         let Some(before) = flights.back() else { return true };
         // What is written above the mark must fit a fresh segment, should a recovery write it again.
-        let above: u64 = flights.iter().map(|flight| flight.span).sum();
+        let spans: u64 = flights.iter().map(|flight| flight.span).sum();
+        let tables: u64 = flights.iter().map(|flight| flight.frame.content.tables()).sum();
+        let spanned = spans + tables + before.frame.content.echo();
         flights.len() < syncs
-            && above + 2 * next.bound <= 2 * limit
-            && (by_host || next.bound >= before.frame.bound.max(WORTH_A_SYNC))
+            && space.spare(&next.content, spanned).is_some()
+            && (by_host || next.content.bytes() >= before.frame.content.bytes().max(WORTH_A_SYNC))
     }
 
-    /// Takes the batch that was examined into the queue; no frame that forms grows beyond `limit`.
-    pub(crate) fn accept(&mut self, limit: u64) {
+    /// Takes the batch that was examined into the queue; no frame that forms outgrows a fresh
+    /// segment.
+    pub(crate) fn accept(&mut self, space: &Space) {
         let Self { draft, frames: Frames { queue, unwritten, .. }, .. } = self;
         let Some(first) = draft.records.first() else { return draft.clear() };
         let (group, control) = (first.name.group, draft.entries == 0);
         self.submitted = Position(self.submitted.0 + draft.records.len() as u64);
-        let bytes = usize::try_from(draft.bytes).expect("in memory");
-        let bound = frame::content_bound(draft.records.len(), bytes);
+        let content = draft.content();
+        self.state = self.state.checked_add_signed(draft.growth).expect("no group weighs less than nothing");
         self.load.add(&Load { bytes: draft.bytes, entries: draft.entries });
         // The batch may have removed its first group.
         if let Some(line) = self.groups.get_mut(group) {
             line.share += draft.bytes;
         }
-        if queue.back().is_none_or(|forming| forming.frame.bound + bound > limit) {
+        if queue.back().is_none_or(|forming| !space.fits(&forming.frame.content.and(&content))) {
             let frame = self.spare.pop().unwrap_or_default();
             queue.push_back(Forming { frame, control: true });
         }
-        *unwritten += bound;
+        *unwritten = unwritten.and(&content);
         let forming = queue.back_mut().expect("just seen to");
         forming.control &= control;
-        forming.frame.take(draft, group, self.submitted, bound);
+        forming.frame.take(draft, group, self.submitted);
         draft.clear();
     }
 

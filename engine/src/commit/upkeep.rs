@@ -14,6 +14,7 @@ use crate::options::{Driver, RESERVED_SEGMENTS, SEGMENTS_AHEAD};
 use crate::planted::Bug;
 use crate::segment::Header;
 use crate::snapshot::{self, collect};
+use crate::sync::{lock, unwound};
 use crate::types::{Digest, Position, SegmentId};
 use crate::vfs::Vfs;
 
@@ -34,7 +35,7 @@ impl<V: Vfs> Shared<V> {
 
     /// Prepares segments. The log's lock is free while their zeros are written.
     fn prepare(&self, most: usize) -> Result<()> {
-        let _alone = self.preparing.lock().expect("no panic under the lock");
+        let _alone = lock(&self.preparing);
         loop {
             let (vfs, size, path) = {
                 let mut log = self.log();
@@ -143,14 +144,16 @@ impl<V: Vfs> Shared<V> {
         let mut front = self.front();
         while !front.closed {
             if front.poison.is_some() || !front.upkeep {
-                front = self.upkeep.wait(front).expect("no panic under the lock");
+                front = self.unbroken(self.upkeep.wait(front));
                 continue;
             }
             front.upkeep = false;
             let ahead = if front.provided > SegmentId(0) { SEGMENTS_AHEAD } else { 0 };
             drop(front);
-            if let Err(e) = self.provide(RESERVED_SEGMENTS + ahead) {
-                tracing::warn!(%e, "the reserve is not full");
+            match unwound(|| self.provide(RESERVED_SEGMENTS + ahead)) {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => tracing::warn!(%e, "the reserve is not full"),
+                Err(e) => self.poison(&e.to_string()),
             }
             front = self.front();
         }
@@ -160,10 +163,10 @@ impl<V: Vfs> Shared<V> {
     fn rest<'a>(&'a self, front: MutexGuard<'a, Front>) -> MutexGuard<'a, Front> {
         let unmarked = front.poison.is_none() && front.durable > front.marked;
         let Some(idle) = self.options.mark_when_idle.filter(|_| unmarked) else {
-            return self.work.wait(front).expect("no panic under the lock");
+            return self.unbroken(self.work.wait(front));
         };
         let seen = (front.submitted, front.durable);
-        let (front, waited) = self.work.wait_timeout(front, idle).expect("no panic under the lock");
+        let Ok((front, waited)) = self.work.wait_timeout(front, idle) else { return self.front() };
         if !waited.timed_out() || seen != (front.submitted, front.durable) {
             return front;
         }

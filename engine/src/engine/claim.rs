@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::sync::lock;
 use crate::types::GroupId;
 use crate::vfs::Vfs;
 
@@ -30,7 +31,7 @@ impl<V: Vfs> Engine<V> {
     /// [`Error::GroupInUse`] while an earlier claim lives.
     pub fn claim(&self, group: GroupId) -> Result<Claim> {
         let claims = self.claims.clone();
-        if !claims.lock().expect("no panic under the lock").insert(group) {
+        if !lock(&claims).insert(group) {
             return Err(Error::GroupInUse { group });
         }
         Ok(Claim { claims, group })
@@ -47,6 +48,6 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claims.lock().expect("no panic under the lock").remove(&self.group);
+        lock(&self.claims).remove(&self.group);
     }
 }

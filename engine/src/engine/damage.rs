@@ -12,9 +12,16 @@ use crate::evidence::{Act, Event};
 use crate::planted::Bug;
 use crate::record::Kind;
 use crate::report::Lost;
-use crate::submit::Line;
+use crate::sync::lock;
 use crate::types::{Entry, GroupId, Index};
 use crate::vfs::Vfs;
+
+/// A round of scrubbing: the groups that were there when it began and are not done, the next last, and where
+/// it goes on in that one.
+pub(super) struct Scrub {
+    groups: Vec<GroupId>,
+    next: Index,
+}
 
 /// What a scrub read and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,40 +78,52 @@ impl<V: Vfs> Engine<V> {
     /// disk can spare. It sees what the kernel gives: bytes in the page cache are not fetched anew.
     pub fn scrub(&self, max_bytes: u64) -> Result<Scrubbed> {
         let mut done = Scrubbed::default();
-        let mut at = *self.scrubbed.lock().expect("no panic under the lock");
+        let mut scrub = lock(&self.scrubbed);
         while done.bytes < max_bytes {
-            let Some((group, index)) = self.next_entry(at) else {
-                (at, done.wrapped) = (None, true);
+            let Some((group, index)) = self.next_entry(&mut scrub) else {
+                done.wrapped = true;
                 break;
             };
-            at = Some((group, index));
             match self.entry(group, index) {
                 Ok(entry) => done.bytes += entry.data.len() as u64,
                 Err(Error::Damaged { .. }) => done.lost.extend(self.found_rotten(group, index)?),
                 // Compacted, truncated or removed since.
                 Err(Error::Compacted { .. } | Error::PastEnd { .. } | Error::UnknownGroup { .. }) => continue,
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // The next call tries it again.
+                    if let Some(scrub) = scrub.as_mut() {
+                        scrub.next = index;
+                    }
+                    return Err(e);
+                }
             }
             done.entries += 1;
         }
-        *self.scrubbed.lock().expect("no panic under the lock") = at;
         metrics::counter!("seawall_scrubbed_bytes").increment(done.bytes);
         Ok(done)
     }
 
-    /// The entry after one, in the order of groups and indexes.
-    fn next_entry(&self, after: Option<(GroupId, Index)>) -> Option<(GroupId, Index)> {
-        let front = self.shared.front();
-        let from = after.map_or(GroupId(0), |(group, _)| group);
-        let entry_of = |id: GroupId, line: &Line| {
-            let group = &line.state;
-            let next = after.filter(|(of, _)| *of == id).map_or(Index(0), |(_, index)| index.next());
-            let index = next.max(group.first());
-            (index <= group.last.index).then_some((id, index))
-        };
-        let own = front.groups.get(from).and_then(|line| entry_of(from, line));
-        let later = || front.groups.ascending().filter(|(id, _)| *id > from);
-        own.or_else(|| later().find_map(|(id, line)| entry_of(id, line)))
+    /// The next entry, in the order of groups and indexes; `None` after the last, and then a round begins anew.
+    fn next_entry(&self, scrub: &mut Option<Scrub>) -> Option<(GroupId, Index)> {
+        let Scrub { groups, next } = scrub.get_or_insert_with(|| {
+            let mut groups = self.groups();
+            groups.reverse();
+            Scrub { groups, next: Index(0) }
+        });
+        while let Some(group) = groups.last().copied() {
+            let bounds = self.shared.front().groups.get(group).map(|l| (l.state.first(), l.state.last.index));
+            if let Some((first, last)) = bounds
+                && first.max(*next) <= last
+            {
+                let index = first.max(*next);
+                *next = index.next();
+                return Some((group, index));
+            }
+            groups.pop();
+            *next = Index(0);
+        }
+        *scrub = None;
+        None
     }
 
     /// Blocks the group of an entry whose bytes do not hold.

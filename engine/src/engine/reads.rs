@@ -1,7 +1,8 @@
 //! Reads of a group's log.
 //!
 //! I own what a reader sees while others append, truncate and compact. (E9) A read without a limit is one
-//! view of the log: every entry of the range as of one moment. (E10) An entry that went away between the
+//! view of the log: every entry of the range as of one moment. It is looked up in rounds, so that nobody waits
+//! for a long one, and begun again if the group's entries were replaced meanwhile. (E10) An entry that went away between the
 //! view and the read of its bytes is missing, never damaged. I do not know where an entry is (see
 //! submitted).
 
@@ -11,11 +12,14 @@ use super::Engine;
 use super::submitted::{Source, check_bounds, find};
 use crate::error::{Error, Result};
 use crate::planted::Bug;
-use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Term};
+use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Position, Term};
 use crate::vfs::Vfs;
 
-/// Entries that a read with a limit looks up at once.
+/// Entries that are looked up at once.
 const ROUND: u64 = 1024;
+
+/// The last record that may have replaced entries of the group, and where each entry is.
+type View<V> = (Option<Position>, Vec<(Index, Result<Source<V>>)>);
 
 impl<V: Vfs> Engine<V> {
     /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
@@ -24,10 +28,15 @@ impl<V: Vfs> Engine<V> {
         let mut entries = Vec::new();
         let mut left = max_bytes;
         let mut at = range.start;
+        let mut first_cut = None;
         while at < range.end {
-            let round = if max_bytes == u64::MAX { u64::MAX } else { ROUND };
-            let to = Index(range.end.0.min(at.0.saturating_add(round)));
-            let sources = self.view(group, at..to);
+            let to = Index(range.end.0.min(at.0.saturating_add(ROUND)));
+            let (cut, sources) = self.view(group, at..to);
+            if max_bytes == u64::MAX && cut != *first_cut.get_or_insert(cut) {
+                entries.clear();
+                (at, first_cut) = (range.start, None);
+                continue;
+            }
             at = to;
             for (index, source) in sources {
                 let entry = match self.settle(group, index, source?.read()) {
@@ -61,7 +70,7 @@ impl<V: Vfs> Engine<V> {
         let mut at = range.start;
         while at < range.end {
             let to = Index(range.end.0.min(at.0.saturating_add(ROUND)));
-            let sources = self.view(group, at..to);
+            let (_, sources) = self.view(group, at..to);
             at = to;
             for (index, source) in sources {
                 let source = source?;
@@ -92,8 +101,9 @@ impl<V: Vfs> Engine<V> {
         }
     }
 
-    /// Where the entries of a range are, as of one moment; ends with the first that is nowhere.
-    fn view(&self, group: GroupId, range: Range<Index>) -> Vec<(Index, Result<Source<V>>)> {
+    /// Where the entries of a range are, as of one moment, and the last record that may have replaced any; ends
+    /// with the first that is nowhere.
+    fn view(&self, group: GroupId, range: Range<Index>) -> View<V> {
         let front = self.shared.front();
         let find = |index| {
             let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
@@ -109,11 +119,14 @@ impl<V: Vfs> Engine<V> {
                 break;
             }
         }
-        sources
+        (front.groups.get(group).map(|line| line.cut), sources)
     }
 
     fn source(&self, group: GroupId, index: Index) -> Result<Source<V>> {
-        self.view(group, index..index.next()).pop().expect("a range of one").1
+        let front = self.shared.front();
+        let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
+        check_bounds(group, &line.state, index)?;
+        find(&self.shared, &front, group, index)
     }
 
     /// What became of an entry whose bytes were read after the view: its segment may have been recycled.

@@ -13,6 +13,7 @@ use crate::report::Lost;
 use crate::snapshot::builder::SnapshotBuilder;
 use crate::snapshot::{collect, hash_of};
 use crate::submit::{Op, WriteBatch};
+use crate::sync::lock;
 use crate::types::{GroupId, LogId, Outcome, SnapshotOwner, SnapshotPointer};
 use crate::vfs::{Access, Vfs};
 
@@ -65,9 +66,7 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
         };
         match ticket.wait() {
             Outcome::Durable if before == Some(pointer) => discard()?,
-            Outcome::Durable => {
-                shared.snapshots.lock().expect("no panic under the lock").point(sealed.digest)
-            }
+            Outcome::Durable => lock(&shared.snapshots).point(sealed.digest),
             outcome => {
                 if outcome == Outcome::NotDurable {
                     discard()?;

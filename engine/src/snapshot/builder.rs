@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex};
 use crate::planted::Bug;
 use crate::snapshot::format::{ChunkRef, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_MEMBERSHIP_BYTES, Manifest, chunk};
 use crate::snapshot::reader::read_manifest;
-use crate::snapshot::usage::{ChunkUse, lock};
+use crate::snapshot::usage::ChunkUse;
 use crate::snapshot::writer::{Packer, Writer, Writers};
 use crate::snapshot::{DIR, FileName, SnapshotIo, SnapshotSpec, hash_of};
+use crate::sync::lock;
 use crate::types::Digest;
 use crate::vfs::Vfs;
 

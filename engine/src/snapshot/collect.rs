@@ -10,8 +10,9 @@ use std::sync::Mutex;
 
 use crate::planted::Bug;
 use crate::snapshot::reader::read_manifest;
-use crate::snapshot::usage::{ChunkUse, lock};
+use crate::snapshot::usage::ChunkUse;
 use crate::snapshot::{DIR, FileName, PART, SnapshotFault, SnapshotIo};
+use crate::sync::lock;
 use crate::types::{Digest, Identity};
 use crate::vfs::Vfs;
 

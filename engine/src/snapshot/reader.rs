@@ -11,8 +11,9 @@ use crate::planted::Bug;
 use crate::snapshot::ahead::Ahead;
 use crate::snapshot::collect::release_all;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, Flaw, MAX_MANIFEST_BYTES, Manifest, chunk};
-use crate::snapshot::usage::{ChunkUse, lock};
+use crate::snapshot::usage::ChunkUse;
 use crate::snapshot::{FileName, SnapshotFault, SnapshotSpec, hash_of};
+use crate::sync::lock;
 use crate::types::{Digest, GroupId, Identity, Incarnation, LogId};
 use crate::vfs::{Access, File, Vfs, read_exact_at};
 

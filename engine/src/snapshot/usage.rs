@@ -9,10 +9,11 @@
 //! I touch no file: who removes one asks me and does so before the lock is given back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::snapshot::format::Manifest;
 use crate::snapshot::{FileName, SnapshotFault};
+use crate::sync::lock;
 use crate::types::Digest;
 
 /// What is known of a file's content.
@@ -294,12 +295,6 @@ fn distinct(manifest: &Manifest) -> Vec<Digest> {
     chunks.sort_unstable();
     chunks.dedup();
     chunks
-}
-
-/// Takes a lock, of the table above all. A panic elsewhere leaves the counts too high at worst, and then a
-/// file stays until the next open.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Claims a name; waits while another builder writes the file.

@@ -15,8 +15,9 @@ use std::thread::JoinHandle;
 use crate::planted::Bug;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, chunk};
 use crate::snapshot::reader::{Scratch, load_chunk};
-use crate::snapshot::usage::{self, ChunkUse, Claim, lock};
+use crate::snapshot::usage::{self, ChunkUse, Claim};
 use crate::snapshot::{FileName, SnapshotIo};
+use crate::sync::lock;
 use crate::vfs::{File, Vfs, write_all_at};
 
 /// Writes the files of one snapshot.
