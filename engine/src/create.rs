@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::evidence::{self, Act, Event, Journal};
-use crate::facts::SNAPSHOTS;
+use crate::facts::{LOST_AND_FOUND, SNAPSHOTS};
 use crate::highwater::{self, HighWater};
 use crate::identity;
 use crate::log::spares::{spare_name, zero_fill};
@@ -26,11 +26,11 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     options.check()?;
     vfs.create_root().map_err(Error::io("create", "the directory"))?;
     let found = vfs.list("").map_err(Error::io("list", "the directory"))?;
-    if let Some(first) = found.first() {
+    if let Some(first) = found.iter().find(|name| *name != LOST_AND_FOUND) {
         let is_there = |name: &str| found.iter().any(|n| n == name);
         let cut_short = is_there(identity::NEW_NAME) && !is_there(identity::NAME);
         let not_empty = || Error::NotEmpty { found: first.clone() };
-        return Err(if cut_short { Error::CreationIncomplete } else { not_empty() });
+        return Err(if cut_short { identity::unfinished(vfs) } else { not_empty() });
     }
     let store = match options.seed {
         Some(seed) => seed,
@@ -40,7 +40,15 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     let shape = Shape { identity, unit: options.unit, size: options.segment_bytes };
     let sync_names = || vfs.sync_dir("").map_err(Error::io("sync", "the directory"));
     let doing = "creating a store";
-    let file = vfs.create(identity::NEW_NAME).map_err(Error::space(doing, identity::NEW_NAME))?;
+    let file = match vfs.create(identity::NEW_NAME) {
+        // Somebody else began meanwhile.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::Locked),
+        file => file.map_err(Error::space(doing, identity::NEW_NAME))?,
+    };
+    // Held until the store is made, so that others do not take it for one that was cut short.
+    if !file.try_lock().map_err(Error::io("lock", identity::NEW_NAME))? {
+        return Err(Error::Locked);
+    }
     let written = write_all_at::<V>(&file, &identity::encode(&shape), 0).and_then(|()| file.sync_all());
     written.map_err(Error::space(doing, identity::NEW_NAME))?;
     sync_names()?;

@@ -126,6 +126,7 @@ impl<V: Vfs> Engine<V> {
         front.blocked = blocking;
         let shared = Arc::new(Shared::new(front, log, options, space, usage, lock));
         shared.attend_reserve().inspect_err(|_| shared.shut())?;
+        report.caveat = shared.log().vfs.caveat().map_err(Error::io("look at", "the file system"))?;
         let clean = report.clean;
         let (scrubbed, claims) = Default::default();
         Ok((Self { shared, shape, epoch, clean, scrubbed, claims }, report))

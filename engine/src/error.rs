@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::report::{Lost, RecoveryReport};
 use crate::types::{GroupId, Identity, Index, LogId, Term, VoteKey};
+use crate::vfs::Unusual;
 
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -100,6 +101,17 @@ pub enum Error {
         /// Where.
         offset: u64,
         /// What does not hold.
+        what: &'static str,
+    },
+    /// Something stands where the store has a regular file with one name: a link, a pipe, a device, a file that
+    /// has a second name. Nothing was read or written through it.
+    #[error(
+        "{file} is {what}, where the store has a file of its own: put the file back, or remove what stands there"
+    )]
+    Unusual {
+        /// The file.
+        file: String,
+        /// What it is.
         what: &'static str,
     },
     /// Acknowledged data of the group is damaged; it takes no vote and no entry until it is whole again.
@@ -356,16 +368,24 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { doing, path, source }
+        move |source| match unusual(&source) {
+            Some(what) => Self::Unusual { file: path, what },
+            None => Self::Io { doing, path, source },
+        }
     }
 
     /// As `io`, but a full disk is `NoSpace`.
     pub(crate) fn space(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| {
-            if is_full(&source) { Self::NoSpace { doing } } else { Self::Io { doing, path, source } }
+            if is_full(&source) { Self::NoSpace { doing } } else { Self::io(doing, path)(source) }
         }
     }
+}
+
+/// What stands where a file of the store belongs, if that is what an error says.
+fn unusual(e: &io::Error) -> Option<&'static str> {
+    e.get_ref()?.downcast_ref::<Unusual>().map(|unusual| unusual.0)
 }
 
 /// Whether an error is ENOSPC or EDQUOT.

@@ -128,6 +128,9 @@ pub const SNAPSHOTS: &str = "snapshots";
 const OTHERS: [&str; 5] =
     [crate::identity::NAME, crate::identity::NEW_NAME, highwater::NAME, evidence::NAME, quarantine::DIR];
 
+/// A directory that a fresh volume has, and that is nobody's.
+pub const LOST_AND_FOUND: &str = "lost+found";
+
 /// Looks at every file of the directory.
 pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
     let mut facts = Facts {
@@ -150,7 +153,14 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             facts.epoch = fact.known_header().map_or(facts.epoch, |h| h.epoch.max(facts.epoch));
             facts.segments.push(fact);
         } else if spares::is_spare(&name) {
-            let file = vfs.open(&name, Access::Read).map_err(Error::io("open", &name))?;
+            let file = match vfs.open(&name, Access::Read) {
+                // Another user made it, who ran a command on the store: it is of no use, and is made anew.
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                    facts.stunted.push(name);
+                    continue;
+                }
+                file => file.map_err(Error::io("open", &name))?,
+            };
             let len = file.len().map_err(Error::io("stat", &name))?;
             let header = read_header::<V>(&file, &name, len, SegmentId(0), shape)?;
             if let HeaderFact::Recycled(from) = header {
@@ -162,7 +172,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             facts.stunted.push(name);
         } else if name == SNAPSHOTS {
             facts.has_snapshots = true;
-        } else if !OTHERS.contains(&name.as_str()) {
+        } else if !OTHERS.contains(&name.as_str()) && name != LOST_AND_FOUND {
             facts.unknown.push(name);
         }
     }

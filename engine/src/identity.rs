@@ -186,11 +186,23 @@ pub fn lock<V: Vfs>(vfs: &V) -> Result<(V::File, Identified)> {
     if !file.is_named(NAME).map_err(Error::io("stat", NAME))? {
         return Err(Error::Locked);
     }
-    let identified = read::<V>(&file)?;
+    let identified = read::<V>(&file).map_err(|e| beside_segments(vfs, e))?;
     if identified.unknown_to_write != 0 {
         return Err(Error::UnsupportedFeature { file: NAME.into(), bits: identified.unknown_to_write });
     }
     Ok((file, identified))
+}
+
+/// An identity that says nothing is damaged, and not another program's, where segments are.
+pub fn beside_segments<V: Vfs>(vfs: &V, error: Error) -> Error {
+    let has_segments =
+        || vfs.list("").is_ok_and(|names| names.iter().any(|n| crate::segment::parse_name(n).is_some()));
+    match error {
+        Error::NotAStore { .. } if has_segments() => {
+            Error::Damaged { file: NAME.into(), offset: 0, what: "the identity file holds no identity" }
+        }
+        other => other,
+    }
 }
 
 /// Why a directory without an identity is not a store.
@@ -203,12 +215,25 @@ pub fn missing<V: Vfs>(vfs: &V) -> Error {
         Err(e) => return Error::Io { doing: "list", path: ".".into(), source: e },
     };
     if names.iter().any(|n| n == NEW_NAME) {
-        return Error::CreationIncomplete;
+        return unfinished(vfs);
     }
     if names.iter().any(|n| crate::segment::parse_name(n).is_some()) {
         return Error::Damaged { file: NAME.into(), offset: 0, what: "the identity file is missing" };
     }
     Error::NotAStore { why: "the directory holds no identity file".into() }
+}
+
+/// What a directory is whose identity has not got its name: left by a creation that was cut short, or being
+/// created by somebody who holds its lock.
+pub fn unfinished<V: Vfs>(vfs: &V) -> Error {
+    let locked = vfs.open(NEW_NAME, Access::Read).and_then(|file| file.try_lock());
+    match locked {
+        Ok(true) => Error::CreationIncomplete,
+        Ok(false) => Error::Locked,
+        // It has got its name since.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Error::Locked,
+        Err(e) => Error::io("lock", NEW_NAME)(e),
+    }
 }
 
 /// Writes both copies as they must be.

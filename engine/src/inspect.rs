@@ -4,7 +4,7 @@
 //! what was written when I looked. (K2) Each record is marked durable, unproven or damaged. I do not
 //! repair (see recovery).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -119,25 +119,54 @@ impl Store<OsVfs> {
 }
 
 /// How often a writer may move segments under our eyes before we give up.
-const ATTEMPTS: u32 = 16;
+const ATTEMPTS: u32 = 64;
+
+/// An alarm, with the position of the snapshot pointer that it speaks of: a writer beside us replaces snapshots
+/// and recycles segments while we look, so an alarm counts when two looks in a row agree on it.
+type Alarm<T> = (T, Option<Position>);
+
+/// Looks again until two looks in a row have an alarm in common, or one has none.
+///
+/// # Errors
+/// Of a look, if the next one has the same, or if none agreed.
+fn look_until_sure<T, A: Ord>(
+    mut look: impl FnMut() -> Result<T>,
+    alarms: impl Fn(&T) -> BTreeSet<Alarm<A>>,
+) -> Result<T> {
+    let (mut before, mut error) = (BTreeSet::new(), String::new());
+    for attempt in 1.. {
+        let found = look();
+        let (now, text) = match &found {
+            Ok(found) => (alarms(found), String::new()),
+            Err(e) => (BTreeSet::new(), e.to_string()),
+        };
+        let sure = match &found {
+            Ok(_) => now.is_empty() || !now.is_disjoint(&before),
+            Err(Error::Io { source, .. }) if is_moving(source) => false,
+            Err(Error::Corrupt { .. } | Error::Damaged { .. } | Error::Snapshot { .. }) => text == error,
+            Err(_) => true,
+        };
+        if sure || attempt == ATTEMPTS {
+            return found;
+        }
+        (before, error) = (now, text);
+    }
+    unreachable!("attempts are counted")
+}
 
 impl<V: Vfs> Store<V> {
     /// As [`Store::open_read_only`], on any file system. Damage is in the report, not an error.
     pub fn open_read_only_in(vfs: V) -> Result<(Self, RecoveryReport)> {
         let shape = shape_of(&vfs)?;
-        let mut attempt = 1;
-        loop {
-            match Self::look(&vfs, &shape) {
-                Err(Error::Io { source, .. }) if is_moving(&source) && attempt < ATTEMPTS => attempt += 1,
-                // A live writer may recycle a segment between our look at the names and at the bytes.
-                Err(Error::Corrupt { .. }) if attempt < 3 => attempt += 1,
-                Ok((store, report)) if !report.lost.is_empty() && attempt < 3 => {
-                    attempt += 1;
-                    drop((store, report));
-                }
-                other => return other,
-            }
-        }
+        let alarms = |(store, report): &(Self, RecoveryReport)| {
+            report.lost.iter().map(|lost| (lost.clone(), store.pointer_of(lost.group()))).collect()
+        };
+        look_until_sure(|| Self::look(&vfs, &shape), alarms)
+    }
+
+    /// The position of a group's snapshot pointer.
+    fn pointer_of(&self, group: Option<GroupId>) -> Option<Position> {
+        self.groups.get(&group?)?.snapshot.map(|(position, _)| position)
     }
 
     fn look(vfs: &V, shape: &Shape) -> Result<(Self, RecoveryReport)> {
@@ -269,7 +298,14 @@ impl<V: Vfs> Store<V> {
 
     /// Reads every frame, footer, snapshot and the identity, and names each range that does not hold.
     pub fn verify(&self) -> Result<VerifyReport> {
-        verify_in(&self.vfs, &self.shape, &self.groups)
+        let mut first = true;
+        let look = || {
+            let again = if first { None } else { Some(Self::look(&self.vfs, &self.shape)?.0.groups) };
+            first = false;
+            verify_in(&self.vfs, &self.shape, again.as_ref().unwrap_or(&self.groups))
+        };
+        let (report, _) = look_until_sure(look, |(_, alarms)| alarms.clone())?;
+        Ok(report)
     }
 }
 
@@ -282,7 +318,7 @@ fn shape_of<V: Vfs>(vfs: &V) -> Result<Shape> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(identity::missing(vfs)),
         other => other.map_err(Error::io("open", identity::NAME))?,
     };
-    Ok(identity::read::<V>(&file)?.shape)
+    Ok(identity::read::<V>(&file).map_err(|e| identity::beside_segments(vfs, e))?.shape)
 }
 
 fn segment_names<V: Vfs>(vfs: &V) -> Result<Vec<SegmentId>> {
@@ -290,8 +326,11 @@ fn segment_names<V: Vfs>(vfs: &V) -> Result<Vec<SegmentId>> {
     Ok(names.iter().filter_map(|n| crate::segment::parse_name(n)).collect())
 }
 
-/// Verifies a store that even a read-only open may refuse.
-pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<VerifyReport> {
+/// What does not hold, once.
+type Verified = (VerifyReport, BTreeSet<Alarm<(String, u64, String)>>);
+
+/// Reads everything, and names what does not hold, with the snapshots that these groups have.
+fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Verified> {
     let mut out = VerifyReport::default();
     let file = vfs.open(identity::NAME, Access::Read).map_err(Error::io("open", identity::NAME))?;
     if identity::read::<V>(&file)?.mend.is_some() {
@@ -309,16 +348,21 @@ pub fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Veri
     for at in 0..facts.segments.len() {
         verify_segment(&facts, at, plan.as_ref(), shape, &mut out)?;
     }
-    for (_, digest, _) in owned(groups.iter().map(|(id, g)| (*id, g))) {
+    let alarm = |damage: &Damage, at| ((damage.file.clone(), damage.from, damage.what.clone()), at);
+    let mut alarms: BTreeSet<_> = out.damage.iter().map(|damage| alarm(damage, None)).collect();
+    for (group, digest, _) in owned(groups.iter().map(|(id, g)| (*id, g))) {
         out.snapshots += 1;
+        let pointer = groups[&group].snapshot.map(|(position, _)| position);
         for fault in verify_snapshot(vfs, &shape.identity, digest) {
             // A file that is gone has no bytes to name.
             let len = vfs.open(fault.file(), Access::Read).and_then(|file| file.len()).unwrap_or(0);
             let file = fault.file().to_owned();
-            out.damage.push(Damage { file, from: 0, to: len, what: fault.to_string() });
+            let damage = Damage { file, from: 0, to: len, what: fault.to_string() };
+            alarms.insert(alarm(&damage, pointer));
+            out.damage.push(damage);
         }
     }
-    Ok(out)
+    Ok((out, alarms))
 }
 
 /// Names what does not hold of a segment, where a crash cannot have been. Without a plan, nothing is excused.

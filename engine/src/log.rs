@@ -387,7 +387,11 @@ impl<V: Vfs> Log<V> {
         for id in dead {
             let path = segment::file_name(id);
             let Some(sealed) = self.sealed.get(&id) else { continue };
-            let whole = sealed.file.len().map_err(Error::io("stat", &path))? == self.shape.size;
+            let stat = Error::io("stat", &path);
+            let whole =
+                sealed.file.len().and_then(|len| Ok(len == self.shape.size && !sealed.file.is_shared()?));
+            // Others see through a second name what is written into a file.
+            let whole = whole.map_err(stat)?;
             if whole && spares.len() < SEGMENTS_KEPT {
                 let spare = free_name(&spares, self.coming.as_ref());
                 self.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;

@@ -8,6 +8,7 @@
 //! frame is coded (see frame), nor what becomes of the log later (see engine).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -124,6 +125,7 @@ pub struct Plan {
 /// Decides. Reads only what facts did not hold yet: states in footers and control records.
 pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
     let mut report = RecoveryReport {
+        caveat: None,
         epoch: facts.epoch,
         clean: false,
         tail: Tail::Sealed,
@@ -566,16 +568,23 @@ pub fn check_snapshots<V: Vfs>(
     }
     let mut names = None;
     let mut lost = Vec::new();
+    // Nothing is read twice because it is named twice.
+    let mut whole = BTreeMap::new();
     for (group, digest, index) in owned(groups.iter().map(|(id, g)| (*id, g))) {
         if names.is_none() {
             names = Some(vfs.list(SNAPSHOTS).map_err(Error::io("list", SNAPSHOTS))?);
         }
         let names: &Vec<String> = names.as_ref().expect("just listed");
         let there = |hash: &Digest| names.binary_search(&format!("{hash}.chunk")).is_ok();
-        match SnapshotReader::open(vfs, &shape.identity, digest, false) {
-            Ok(reader) if reader.chunks().iter().all(|c| there(&c.hash)) => {}
-            Err(fault @ SnapshotFault::Unreadable { .. }) => return Err(Error::Snapshot { fault }),
-            Ok(_) | Err(_) => lost.push(Lost::SnapshotPointer { group, index }),
+        if let Entry::Vacant(unknown) = whole.entry(digest) {
+            unknown.insert(match SnapshotReader::open(vfs, &shape.identity, digest, false) {
+                Ok(reader) => reader.chunks().iter().all(|c| there(&c.hash)),
+                Err(fault @ SnapshotFault::Unreadable { .. }) => return Err(Error::Snapshot { fault }),
+                Err(_) => false,
+            });
+        }
+        if !whole[&digest] {
+            lost.push(Lost::SnapshotPointer { group, index });
         }
     }
     Ok(lost)

@@ -150,6 +150,9 @@ pub struct RecoveryReport {
     pub rewritten: u64,
     /// Files in the directory that are not ours; left alone.
     pub unknown: Vec<String>,
+    /// What the file system cannot promise, whatever is synced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<&'static str>,
 }
 
 impl RecoveryReport {
@@ -174,6 +177,9 @@ impl fmt::Display for RecoveryReport {
         }
         for copy in &self.quarantined {
             write!(f, ", set aside {copy}")?;
+        }
+        if let Some(caveat) = self.caveat {
+            write!(f, ", beware: {caveat}")?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! Sources: fsync(2), rename(2), open(2); Rebello et al., "Can Applications Recover from fsync
 //! Failures?", USENIX ATC 2020, for what a failed sync leaves behind.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 
 use smallvec::SmallVec;
@@ -16,6 +17,24 @@ pub mod mem;
 pub mod os;
 
 use crate::planted::Bug;
+
+/// What stands where a store has a regular file with one name. Carried by an [`io::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusual(pub &'static str);
+
+impl fmt::Display for Unusual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this is {}", self.0)
+    }
+}
+
+impl std::error::Error for Unusual {}
+
+impl From<Unusual> for io::Error {
+    fn from(unusual: Unusual) -> Self {
+        Self::new(io::ErrorKind::InvalidData, unusual)
+    }
+}
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +68,7 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     /// synced, whatever was synced of the file.
     fn create(&self, path: &str) -> io::Result<Self::File>;
 
-    /// Opens an existing file as a *new open file description*: the kernel reports a writeback
+    /// Opens an existing regular file with one name as a *new open file description*: the kernel reports a writeback
     /// error once for each description that was open before the write.
     fn open(&self, path: &str, access: Access) -> io::Result<Self::File>;
 
@@ -65,6 +84,11 @@ pub trait Vfs: Clone + Send + Sync + 'static {
 
     /// Bytes that an unprivileged writer may still take.
     fn available_space(&self) -> io::Result<u64>;
+
+    /// What this file system cannot promise whatever is synced, in words for an operator.
+    fn caveat(&self) -> io::Result<Option<&'static str>> {
+        Ok(None)
+    }
 
     /// Sixteen bytes that no other store has. Called by `create` only.
     fn entropy(&self) -> io::Result<[u8; 16]>;
@@ -122,6 +146,11 @@ pub trait File: Send + Sync + 'static {
     /// Takes the exclusive lock of the file's inode, or says `false` at once. Given back when the
     /// description closes; not inherited through exec.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether the file has another name besides, through which others see what is written.
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 
     /// Whether `path` still names this file's inode.
     fn is_named(&self, path: &str) -> io::Result<bool>;

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("report", &["types"]),
     // Carries the fault of a snapshot's file as a value.
-    ("error", &["report", "snapshot", "types"]),
+    ("error", &["report", "snapshot", "types", "vfs"]),
     ("options", &["error", "space", "types"]),
     // The only place that touches files.
     ("vfs", &["planted"]),

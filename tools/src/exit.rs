@@ -149,7 +149,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The exit code of an error, and what to do about it where its own words do not say.
 fn advice(error: &Error) -> (Exit, &'static str) {
     match error {
-        Error::Corrupt { .. } | Error::Damaged { .. } | Error::Snapshot { .. } => {
+        Error::Corrupt { .. } | Error::Damaged { .. } | Error::Snapshot { .. } | Error::Unusual { .. } => {
             (Exit::Damage, "keep a copy of the directory; `seawall verify` names the damaged bytes")
         }
         Error::Io { .. } => (Exit::Io, "mend the file system or the permissions, then run it again"),

@@ -16,7 +16,7 @@ use crate::facts::{Facts, SegmentFact};
 use crate::frame::{Frame, FrameKind, Room};
 use crate::highwater::{self, HighWater};
 use crate::index::Index;
-use crate::log::spares::{free_name, settle, spare_name, zero_fill};
+use crate::log::spares::{free_name, prepare, settle, spare_name, zero_fill};
 use crate::log::{Active, Log, Readable, Shape, start_segment};
 use crate::options::SEGMENTS_KEPT;
 use crate::planted::Bug;
@@ -200,7 +200,13 @@ fn place_fresh<V: Vfs>(
             path
         }
     };
-    settle(vfs, &from, shape.size)?;
+    match settle(vfs, &from, shape.size) {
+        // Another user made it, who ran a command on the store: it holds nothing, and is made anew.
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            prepare(vfs, &from, shape.size)?;
+        }
+        settled => settled?,
+    }
     let path = file_name(id);
     vfs.rename(&from, &path).map_err(Error::io("rename to", &path))?;
     // L11: no byte goes to the file before its name is durable.

@@ -11,13 +11,20 @@
 )]
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::{Pid, getpid};
 
 use super::{Access, File, Vfs};
+
+mod beneath;
+
+use beneath::Beneath;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("seawall needs a 64-bit target: segments and snapshots are mapped whole");
@@ -25,29 +32,67 @@ compile_error!("seawall needs a 64-bit target: segments and snapshots are mapped
 #[cfg(not(unix))]
 compile_error!("seawall needs fsync of a directory, which Windows does not offer");
 
-/// A store's directory on the real file system.
+/// A store's directory on the real file system. It is opened at the first call that needs it, once: from then on
+/// the store is that directory, whatever becomes of its name or of the process's own directory.
 #[derive(Clone, Debug)]
 pub struct OsVfs {
-    root: Arc<Path>,
+    root: Arc<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    dir: OnceLock<Beneath>,
+    /// Who may write: a forked child may not.
+    owner: Pid,
+}
+
+impl Root {
+    fn dir(&self) -> io::Result<&Beneath> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir);
+        }
+        let dir = Beneath::open(&self.path)?;
+        Ok(self.dir.get_or_init(|| dir))
+    }
+
+    /// The directory, for a change of it.
+    fn own(&self) -> io::Result<&Beneath> {
+        self.check_owner()?;
+        self.dir()
+    }
+
+    fn check_owner(&self) -> io::Result<()> {
+        if getpid() == self.owner {
+            return Ok(());
+        }
+        let why = "a forked child writes nothing: the store belongs to its parent";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    }
 }
 
 impl OsVfs {
     /// The store in `dir`, which need not be there yet.
     pub fn at(dir: impl AsRef<Path>) -> Self {
-        Self { root: Arc::from(dir.as_ref()) }
+        let path = std::path::absolute(&dir).unwrap_or_else(|_| dir.as_ref().to_path_buf());
+        Self { root: Arc::new(Root { path, dir: OnceLock::new(), owner: getpid() }) }
     }
 
-    /// The store's directory.
+    /// The name that the store's directory had when it was given.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.root.path
+    }
+
+    fn opened(&self, file: io::Result<std::os::fd::OwnedFd>) -> io::Result<OsFile> {
+        Ok(OsFile { file: fs::File::from(file?), root: self.root.clone(), locked: AtomicBool::new(false) })
     }
 }
 
-/// Where `path` is. The parts are ours, so a bad one is our own fault.
-fn resolve(root: &Path, path: &str) -> PathBuf {
+/// The path, which is ours: a bad one is our own fault.
+fn plain(path: &str) -> &str {
     assert!(is_plain(path), "not a path inside the store: {path:?}");
-    if path.is_empty() { root.to_path_buf() } else { root.join(path) }
+    path
 }
 
 /// Whether a path stays inside the store: `""`, or parts between single slashes.
@@ -55,7 +100,7 @@ pub(crate) fn is_plain(path: &str) -> bool {
     path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a directory outside of the store durable.
 fn sync_directory(dir: &Path) -> io::Result<()> {
     let directory = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).expect("a flag of open(2)");
     fs::File::options().read(true).custom_flags(directory).open(dir)?.sync_all()
@@ -66,68 +111,71 @@ impl Vfs for OsVfs {
 
     const PIECE: usize = 1 << 20;
 
+    /// The store's directory is its owner's alone; parents are made as the process makes any.
     fn create_root(&self) -> io::Result<()> {
-        // The current directory has no name of its own to create.
-        let named = |dir: &&Path| !dir.as_os_str().is_empty();
-        let missing = |dir: &&Path| !dir.is_dir();
-        let parts = self.root.ancestors().filter(named);
-        let missing: Vec<&Path> = parts.take_while(missing).collect();
+        let path = &self.root.path;
+        let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.is_dir()).collect();
         for dir in missing.iter().rev() {
-            match fs::create_dir(dir) {
+            let mode = if dir == path { 0o700 } else { 0o777 };
+            match DirBuilder::new().mode(mode).create(dir) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
                 other => other?,
             }
-            sync_directory(&parent(dir))?;
+            if dir != path {
+                sync_directory(&parent(dir))?;
+            }
         }
         // A run that died between mkdir and its sync left a name that looks like any other but may
         // not be durable: so the store's own name is synced even if it was there.
-        if missing.is_empty() {
-            sync_directory(&parent(&self.root))?;
+        match sync_directory(&parent(path)) {
+            // Who may not read the parent may sync the whole file system.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => sync_all_of(self.root.dir()?),
+            other => other,
         }
-        Ok(())
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        fs::create_dir(resolve(&self.root, path))
+        self.root.own()?.create_dir(plain(path))
     }
 
-    /// A name that is not UTF-8 is not ours; it is listed with replacement characters.
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let mut names = fs::read_dir(resolve(&self.root, dir))?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()?;
-        names.sort_unstable();
-        Ok(names)
+        let dir = plain(dir);
+        self.root.dir()?.names(dir)
     }
 
     fn create(&self, path: &str) -> io::Result<OsFile> {
-        let file =
-            fs::File::options().read(true).write(true).create_new(true).open(resolve(&self.root, path))?;
-        Ok(OsFile { file, root: self.root.clone() })
+        self.opened(self.root.own()?.create(plain(path)))
     }
 
     fn open(&self, path: &str, access: Access) -> io::Result<OsFile> {
-        let file = fs::File::options()
-            .read(true)
-            .write(access == Access::ReadWrite)
-            .open(resolve(&self.root, path))?;
-        Ok(OsFile { file, root: self.root.clone() })
+        self.opened(self.root.dir()?.file(plain(path), access == Access::ReadWrite))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(resolve(&self.root, from), resolve(&self.root, to))
+        self.root.own()?.rename(plain(from), plain(to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        fs::remove_file(resolve(&self.root, path))
+        self.root.own()?.remove(plain(path))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        sync_directory(&resolve(&self.root, dir))
+        Ok(rustix::fs::fsync(self.root.dir()?.directory(plain(dir))?)?)
     }
 
     fn available_space(&self) -> io::Result<u64> {
-        fs2::available_space(&self.root)
+        self.root.dir()?.available_space()
+    }
+
+    fn caveat(&self) -> io::Result<Option<&'static str>> {
+        Ok(match kind_of_open(self.root.dir()?)? {
+            FileSystemKind::Tmpfs => Some("the files are in memory: nothing survives a power loss"),
+            FileSystemKind::Nfs => Some("a sync is as durable as the server makes it"),
+            FileSystemKind::Btrfs => {
+                Some("the file system copies on write: the reserve may not last on a full disk")
+            }
+            _ => None,
+        })
     }
 
     fn entropy(&self) -> io::Result<[u8; 16]> {
@@ -139,19 +187,35 @@ impl Vfs for OsVfs {
 
 /// The directory that holds the name of `dir`.
 fn parent(dir: &Path) -> PathBuf {
-    match dir.parent() {
-        Some(p) if p.as_os_str().is_empty() => PathBuf::from("."),
-        Some(p) => p.to_path_buf(),
-        // The root of all names has no parent; its own sync is the nearest thing.
-        None => dir.to_path_buf(),
-    }
+    // The root of all names has no parent; its own sync is the nearest thing.
+    dir.parent().unwrap_or(dir).to_path_buf()
+}
+
+#[cfg(target_os = "linux")]
+fn sync_all_of(dir: &Beneath) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(dir.as_fd())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_all_of(_dir: &Beneath) -> io::Result<()> {
+    Err(io::ErrorKind::PermissionDenied.into())
 }
 
 /// An open file description of the real file system.
 #[derive(Debug)]
 pub struct OsFile {
     file: fs::File,
-    root: Arc<Path>,
+    root: Arc<Root>,
+    locked: AtomicBool,
+}
+
+impl Drop for OsFile {
+    /// A child that was forked meanwhile shares the description, and would keep the lock.
+    fn drop(&mut self) {
+        if self.locked.load(Ordering::Relaxed) && self.root.check_owner().is_ok() {
+            drop(fs2::FileExt::unlock(&self.file));
+        }
+    }
 }
 
 impl File for OsFile {
@@ -166,11 +230,13 @@ impl File for OsFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.root.check_owner()?;
         self.file.write_at(buf, offset)
     }
 
     #[cfg(target_os = "linux")]
     fn write_vectored_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.root.check_owner()?;
         // As many as one call takes (`IOV_MAX`).
         Ok(rustix::io::pwritev(&self.file, &slices[..slices.len().min(1024)], offset)?)
     }
@@ -186,6 +252,7 @@ impl File for OsFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.root.check_owner()?;
         self.file.set_len(len)
     }
 
@@ -199,16 +266,23 @@ impl File for OsFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         match fs2::FileExt::try_lock_exclusive(&self.file) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.locked.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
             Err(e) => Err(e),
         }
     }
 
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 1)
+    }
+
     fn is_named(&self, path: &str) -> io::Result<bool> {
         let mine = self.file.metadata()?;
-        match fs::metadata(resolve(&self.root, path)) {
-            Ok(named) => Ok((mine.dev(), mine.ino()) == (named.dev(), named.ino())),
+        match self.root.dir()?.inode(plain(path)) {
+            Ok(named) => Ok((mine.dev(), mine.ino()) == named),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(e) => Err(e),
         }
@@ -275,18 +349,79 @@ pub fn file_system_kind(path: impl AsRef<Path>) -> io::Result<FileSystemKind> {
 
 #[cfg(target_os = "linux")]
 fn kind_of(path: &Path) -> io::Result<FileSystemKind> {
+    Ok(kind(&rustix::fs::statfs(path)?))
+}
+
+#[cfg(target_os = "linux")]
+fn kind_of_open(dir: &Beneath) -> io::Result<FileSystemKind> {
+    Ok(kind(&rustix::fs::fstatfs(dir.as_fd())?))
+}
+
+#[cfg(target_os = "linux")]
+fn kind(stat: &rustix::fs::StatFs) -> FileSystemKind {
     // linux/magic.h, and XFS_SUPER_MAGIC from the xfs headers.
-    Ok(match rustix::fs::statfs(path)?.f_type {
+    match stat.f_type {
         0xEF53 => FileSystemKind::Ext4,
         0x5846_5342 => FileSystemKind::Xfs,
         0x9123_683E => FileSystemKind::Btrfs,
         0x0102_1994 => FileSystemKind::Tmpfs,
         0x6969 => FileSystemKind::Nfs,
         _ => FileSystemKind::Other,
-    })
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn kind_of(_path: &Path) -> io::Result<FileSystemKind> {
     Ok(FileSystemKind::Other)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind_of_open(_dir: &Beneath) -> io::Result<FileSystemKind> {
+    Ok(FileSystemKind::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a forked child has: the same descriptors, and another process id.
+    fn forked(vfs: &OsVfs) -> OsVfs {
+        let Root { path, .. } = &*vfs.root;
+        let dir = OnceLock::from(Beneath::open(path).unwrap());
+        OsVfs { root: Arc::new(Root { path: path.clone(), dir, owner: Pid::INIT }) }
+    }
+
+    #[test]
+    fn a_forked_child_writes_nothing_and_lets_the_lock_be() {
+        let home = tempfile::tempdir().unwrap();
+        let vfs = OsVfs::at(home.path());
+        let file = vfs.create("f").unwrap();
+        assert_eq!(file.write_at(b"mine", 0).unwrap(), 4);
+        assert!(file.try_lock().unwrap());
+        let child = forked(&vfs);
+        let shared = OsFile {
+            file: file.file.try_clone().unwrap(),
+            root: child.root.clone(),
+            locked: AtomicBool::new(true),
+        };
+        let refused = |result: io::Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        };
+        refused(shared.write_at(b"child", 0).map(drop));
+        #[cfg(target_os = "linux")]
+        refused(shared.write_vectored_at(&[io::IoSlice::new(b"child")], 0).map(drop));
+        refused(shared.set_len(0));
+        refused(child.create("g").map(drop));
+        refused(child.create_dir("d"));
+        refused(child.rename("f", "g"));
+        refused(child.remove("f"));
+        drop(shared);
+        let other = vfs.open("f", Access::ReadWrite).unwrap();
+        assert!(!other.try_lock().unwrap(), "the child gave the lock back");
+        // A descriptor that a child still holds does not keep it.
+        let kept = file.file.try_clone().unwrap();
+        drop(file);
+        assert!(other.try_lock().unwrap());
+        drop(kept);
+    }
 }
