@@ -20,6 +20,7 @@ pub mod mutate;
 pub mod names;
 pub mod nested;
 pub mod page;
+pub mod place;
 pub mod present;
 pub mod ratchet;
 pub mod record;

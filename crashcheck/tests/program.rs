@@ -13,6 +13,8 @@ use std::time::Instant;
 
 #[path = "program/alone.rs"]
 mod alone;
+#[path = "program/attacks.rs"]
+mod attacks;
 #[path = "program/cases.rs"]
 mod cases;
 #[path = "program/pages.rs"]

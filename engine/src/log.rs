@@ -337,7 +337,9 @@ impl<V: Vfs> Log<V> {
     }
 
     /// Writes the footer's tables and syncs them with the data; then the trailer, which makes them count,
-    /// and syncs that.
+    /// and syncs that. The footer of a segment that is left for good ends it: a close shortens the file, so that a
+    /// restart costs no more space than what was written. A rotation leaves the length alone, for a sync of it
+    /// would cost more, and the segment will be used again.
     pub fn seal(&mut self, seal: Seal, next: SegmentId) -> Result<()> {
         let reader = self.active.reader.clone();
         let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
@@ -348,10 +350,15 @@ impl<V: Vfs> Log<V> {
         let ending = Ending { seal, next, position, chain, cut, lost: 0 };
         let place = self.active.header.place();
         let size = self.shape.size;
-        let (bytes, _) = footer.encode::<V>(&place, &ending, ending.cut);
-        let at = u32::try_from(size - bytes.len() as u64).expect("a segment has 32-bit offsets");
-        assert!(at >= ending.cut, "the footer's room was kept free");
-        let (bytes, trailer) = footer.encode::<V>(&place, &ending, at);
+        let (mut bytes, mut trailer) = footer.encode::<V>(&place, &ending, ending.cut);
+        let last_place = u32::try_from(size - bytes.len() as u64).expect("a segment has 32-bit offsets");
+        assert!(last_place >= ending.cut, "the footer's room was kept free");
+        let shortened = seal == Seal::Closed && !V::planted(Bug::ClosedAtFullLength);
+        let at = if shortened { ending.cut } else { last_place };
+        if !shortened {
+            (bytes, trailer) = footer.encode::<V>(&place, &ending, at);
+        }
+        let len = u64::from(at) + bytes.len() as u64;
         let write = |bytes: &[u8], at: u64| {
             write_all_at::<V>(&reader.file, bytes, at).map_err(Error::io("write the footer of", &reader.path))
         };
@@ -360,8 +367,13 @@ impl<V: Vfs> Log<V> {
         if !V::planted(Bug::SealedBeforeData) {
             sync()?;
         }
-        write(last, size - last.len() as u64)?;
-        sync()?;
+        write(last, len - last.len() as u64)?;
+        if shortened {
+            let cut = reader.file.set_len(len).and_then(|()| reader.file.sync_all());
+            cut.map_err(Error::io("shorten", &reader.path))?;
+        } else {
+            sync()?;
+        }
         let file = self.vfs.open(&reader.path, Access::Read).map_err(Error::io("open", &reader.path))?;
         let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer), true);
         self.sealed.insert(id, Arc::new(sealed));

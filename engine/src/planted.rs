@@ -118,6 +118,7 @@ bugs! {
     IdleMarkTooEarly: "what is under way is marked as durable",
     RepairUnchecked: "a repair takes any bytes of the right length",
     BlockedVotes: "a group that lacks something takes votes",
+    ClosedAtFullLength: "a close leaves its segment at full length, so that each restart takes a segment",
     StateBoundOfFrame: "each vote of a frame counts the payload of all of them against the segment",
     NoLastIndex: "a snapshot at the last of all numbers is let through",
     StaleFramePasses: "no salt, no place, no position and no chain tell an old frame from a new one",

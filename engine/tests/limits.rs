@@ -251,3 +251,26 @@ proptest! {
         engine.close().unwrap();
     }
 }
+
+/// A close leaves a segment as long as what it holds, and the reserve as it was.
+#[test]
+fn restarts_with_a_line_each_take_no_segment_each() {
+    let (vfs, engine) = fresh(256 << 10, 4096, caller());
+    engine.create_group(G).unwrap();
+    engine.close().unwrap();
+    let space = || vfs.image().files.values().map(|content| content.len).sum::<u64>();
+    let begun = space();
+    for index in 1..=30 {
+        let (engine, report) = Engine::open_in(vfs.clone(), caller()).unwrap();
+        assert!(report.clean && !report.is_alarm(), "{report:?}");
+        engine.append(G, &[Entry::command(index, 1, *b"a line")]).unwrap();
+        engine.close().unwrap();
+    }
+    assert!(space() - begun < 30 * (32 << 10) + (2 * 256 << 10), "{} bytes more", space() - begun);
+    let (engine, _) = Engine::open_in(vfs.clone(), caller()).unwrap();
+    assert_eq!(engine.read(G, Index(1)..Index(31), u64::MAX).unwrap().len(), 30);
+    engine.record_external_snapshot(G, LogId::new(30, 1), Digest([1; 32])).unwrap();
+    engine.compact_prefix(G, Index(30)).unwrap();
+    engine.maintain().unwrap();
+    assert!(space() <= begun + (3 * 256 << 10), "{} bytes kept", space());
+}

@@ -35,7 +35,7 @@ use crate::program::search::Reach;
 use crate::program::symbols::Symbols;
 use crate::program::tape::Onward;
 use crate::program::worker::{self, WORK, unit};
-use crate::program::{classes, explore, file, names, page, ratchet, report, sandbox, tracer};
+use crate::program::{classes, explore, file, names, page, place, ratchet, report, sandbox, tracer};
 
 mod strength;
 
@@ -237,6 +237,9 @@ struct CheckArgs {
     /// Start the checker once for all states
     #[arg(long, requires = "check", conflicts_with_all = ["expect", "then"])]
     persistent: bool,
+    /// Where states are shown, for a recording that somebody else made
+    #[arg(long, value_name = "DIR")]
+    at: Option<PathBuf>,
     /// How many milliseconds it may take for one state
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
     check_limit: u64,
@@ -307,8 +310,20 @@ fn write_reports(
     write(&args.junit, &|| report::junit(explored, compared))
 }
 
+/// A recording, with the directory in which its states are shown as its own.
+fn read_at(trace: &Path, at: Option<&Path>) -> anyhow::Result<Recording> {
+    let mut recording = file::read(trace)?;
+    let dir = place::choose(&recording, trace, at)?;
+    recording.origin.dir = names::text(dir.as_os_str());
+    Ok(recording)
+}
+
+fn place_of(recording: &Recording) -> PathBuf {
+    PathBuf::from(names::name(&recording.origin.dir))
+}
+
 fn checker_options(args: &CheckArgs, recording: &Recording) -> anyhow::Result<CheckerOptions> {
-    let dir = PathBuf::from(names::name(&recording.origin.dir));
+    let dir = place_of(recording);
     let cwd = std::env::current_dir()?;
     let words = |text: &str| checker::command(text, &recording.origin.given, &dir, &cwd);
     let command = match (&args.expect, &args.check) {
@@ -330,6 +345,7 @@ fn explore_options(args: &ExploreArgs, recording: &Recording) -> anyhow::Result<
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     Ok(explore::Options {
         trace: args.trace.clone(),
+        at: place_of(recording),
         checker: checker_options(&args.checker, recording)?,
         profile: args.profile,
         block_units: args.blocks,
@@ -345,7 +361,7 @@ fn explore_options(args: &ExploreArgs, recording: &Recording) -> anyhow::Result<
 
 /// Explores a recording.
 pub(super) fn explore(args: &ExploreArgs) -> anyhow::Result<Exit> {
-    let options = explore_options(args, &file::read(&args.trace)?)?;
+    let options = explore_options(args, &read_at(&args.trace, args.checker.at.as_deref())?)?;
     sandbox::enter()?;
     let stop = stop_flag()?;
     let bar = bar(0);

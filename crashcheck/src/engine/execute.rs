@@ -296,6 +296,7 @@ impl<V: Disk> Host<V> {
             Kind::Rotate => self.rotate(step.salt),
             Kind::Reopen => self.restart(step.salt),
             Kind::Close => self.close(step.salt),
+            Kind::Restarts => self.restarts(),
             Kind::Overlap => self.overlap(step.salt),
             Kind::Maintain => self.maintain(step.salt),
             kind if kind.is_fault() => self.inject(step),

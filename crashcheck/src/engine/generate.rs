@@ -40,6 +40,7 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::Rotate, 6),
     (Kind::Reopen, 6),
     (Kind::Close, 4),
+    (Kind::Restarts, 1),
     (Kind::Overlap, 7),
     (Kind::Group, 6),
     (Kind::Maintain, 5),

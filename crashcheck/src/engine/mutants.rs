@@ -48,6 +48,7 @@ pub const HINTS: &[&str] = &[
     "rotate.0,fail-sync.4",
     "append.4,group.1,group.2,append.0",
     "reopen.2,publish.7",
+    "restarts.0",
     "storm.0",
     "storm.6",
     "refused.22",

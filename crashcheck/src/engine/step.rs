@@ -64,6 +64,8 @@ kinds! {
     Reopen = "reopen",
     /// Closes with a batch queued, and opens again.
     Close = "close",
+    /// Closes and opens again eight times, with an entry each.
+    Restarts = "restarts",
     /// Two flushes in flight, the second synced first.
     Overlap = "overlap",
     /// Creates a group, or removes it, or recreates it.

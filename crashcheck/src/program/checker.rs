@@ -58,11 +58,13 @@ pub struct CheckerOptions {
 pub fn command(text: &str, given: &str, dir: &Path, cwd: &Path) -> Vec<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || " _-./:=,+@%".contains(c) || !c.is_ascii();
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    let mut shown = Vec::new();
     for (i, word) in words.iter_mut().enumerate() {
         let is_dir =
             word == given || (!given.is_empty() && word.trim_end_matches('/') == given.trim_end_matches('/'));
         if i > 0 && is_dir {
             *word = dir.display().to_string();
+            shown.push(i);
         }
     }
     if let Some(first) = words.first_mut()
@@ -75,6 +77,10 @@ pub fn command(text: &str, given: &str, dir: &Path, cwd: &Path) -> Vec<String> {
     if text.chars().all(plain) && !words[0].contains('=') {
         words.retain(|word| !word.is_empty());
         return words;
+    }
+    // The shell sees the directory's name as the word that it is.
+    for i in shown.into_iter().filter(|_| !dir.display().to_string().chars().all(plain)) {
+        words[i] = format!("'{}'", words[i].replace('\'', "'\\''"));
     }
     vec!["/bin/sh".to_owned(), "-c".to_owned(), words.join(" ")]
 }

@@ -18,7 +18,6 @@ use crate::core::profile::Profile;
 use crate::program::checker::{CheckerOptions, Reason};
 use crate::program::classes::{self, Class};
 use crate::program::file;
-use crate::program::names;
 use crate::program::nested;
 use crate::program::recording::{Note, Recording};
 use crate::program::scene::{Loss, Scene, Script};
@@ -36,6 +35,8 @@ const EXHAUSTED: u64 = 5000;
 pub struct Options {
     /// The recording's file.
     pub trace: PathBuf,
+    /// Where states are shown.
+    pub at: PathBuf,
     /// How states are checked.
     pub checker: CheckerOptions,
     /// What order the file system keeps.
@@ -136,7 +137,7 @@ pub fn explore(
     watch: &mut dyn FnMut(&Tally),
 ) -> anyhow::Result<Explored> {
     let recording = file::read(&options.trace)?;
-    let dir = PathBuf::from(names::name(&recording.origin.dir));
+    let dir = options.at.clone();
     let made = provide(&dir).with_context(|| format!("{} is to show the states", dir.display()))?;
     let explored = explore_recording(options, recording, stop, watch);
     if made {
@@ -156,8 +157,10 @@ fn explore_recording(
     let (checker, block_units) = (options.checker.clone(), options.block_units);
     let profile = options.profile.name().to_owned();
     let before = options.before.clone();
-    let mut crew =
-        Crew::start(&WorkerOptions { trace, profile, block_units, checker, before }, options.jobs)?;
+    let mut crew = Crew::start(
+        &WorkerOptions { trace, at: options.at.clone(), profile, block_units, checker, before },
+        options.jobs,
+    )?;
     let script = Script::of(&recording, options.profile, unit(options.block_units));
     let complete = Loss { cut: script.steps.len(), ..Loss::default() };
     let control = crew.ask(&complete)?;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
@@ -24,7 +24,7 @@ use crate::program::report::{self, Verdict};
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::worker::unit;
-use crate::program::{explore, file, sandbox};
+use crate::program::{explore, file, names, sandbox};
 
 /// What is run, and what fails.
 #[derive(Clone, Debug)]
@@ -143,6 +143,7 @@ fn judge(
     let explored = explore::explore(
         &explore::Options {
             trace: trace.to_owned(),
+            at: PathBuf::from(names::name(&recorded.recording.origin.dir)),
             checker,
             profile: options.profile,
             block_units: false,

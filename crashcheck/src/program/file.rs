@@ -1,13 +1,14 @@
 //! Recordings as files.
 //!
-//! I own the format: eight bytes of magic, a version of 4 bytes, the BLAKE3 hash of what follows (32
-//! bytes), then one zstd frame with the recording in postcard's encoding. Little-endian. A reader knows
-//! one version: a file of another one is refused as such, a file whose hash does not fit as damaged, any
-//! other file as no recording. A file is written beside its name and renamed over it once it is synced.
+//! I own the format: eight bytes of magic, a version of 4 bytes, the BLAKE3 hash of the rest (32 bytes), a seal
+//! (32 bytes: the hash again, keyed with the user's key, or zeros), then one zstd frame with the recording in
+//! postcard's encoding. Little-endian. A reader knows one version: a file of another one is refused as such, a file
+//! whose hash does not fit as damaged, any other file as no recording. A file is written beside its name and
+//! renamed over it once it is synced. What a file says is believed no further than [`check`] has looked at it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,17 +16,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::core::image::{Content, Image};
-use crate::core::trace::{Ino, Step, Trace};
+use crate::core::trace::{Ino, Op, Step, Trace};
+use crate::program::names;
+use crate::program::place::{self, Key};
 use crate::program::recording::{Frame, Gap, Meta, Module, Note, Origin, Recording, Task};
 
 const MAGIC: [u8; 8] = *b"ccTRACE\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const VERSION_AT: Range<usize> = MAGIC.len()..MAGIC.len() + 4;
 const HASH_AT: Range<usize> = VERSION_AT.end..VERSION_AT.end + 32;
+const SEAL_AT: Range<usize> = HASH_AT.end..HASH_AT.end + 32;
 /// The compression that costs little time.
 const LEVEL: i32 = 3;
 /// The most that a file may unpack to.
 const MOST: usize = 8 << 30;
+/// The highest byte of a file that an operation may reach: what is known of each page takes memory.
+const MOST_BYTES: u64 = 1 << 36;
 
 /// Why a file is not a recording that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +110,14 @@ pub fn encode(recording: &Recording) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(blake3::hash(&packed).as_bytes());
+    out.extend_from_slice(&[0; 32]);
     out.extend_from_slice(&packed);
     out
+}
+
+/// What only who has the key can say of a file's hash.
+fn seal(key: &Key, hash: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(key, hash).as_bytes()
 }
 
 /// The recording of a file's bytes; `path` is for messages.
@@ -124,10 +136,11 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
         return Err(FileError::Newer { path: path(), version });
     }
     let hash = bytes.get(HASH_AT).ok_or_else(|| damaged("it ends in its header"))?;
-    let packed = &bytes[HASH_AT.end..];
+    let packed = bytes.get(SEAL_AT.end..).ok_or_else(|| damaged("it ends in its header"));
     if version < VERSION {
         return Err(FileError::Older { path: path(), version });
     }
+    let packed = packed?;
     if blake3::hash(packed).as_bytes() != hash {
         return Err(damaged("its checksum does not fit"));
     }
@@ -135,7 +148,56 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
     let bytes = bytes.ok_or_else(|| damaged("it would unpack to too much"))?;
     let bytes = zstd::bulk::decompress(packed, bytes).map_err(|e| damaged(&e.to_string()))?;
     let stored: Stored = postcard::from_bytes(&bytes).map_err(|e| damaged(&e.to_string()))?;
+    check(&stored).map_err(|what| damaged(&what))?;
     Ok(stored.into())
+}
+
+/// Whether a recording says only what a recorder can have seen: plain paths, kinds that a state can hold, numbers
+/// that refer to something, and no file that a state could not show.
+fn check(stored: &Stored) -> Result<(), String> {
+    let path = |path: &str| match names::is_plain(path) {
+        true => Ok(()),
+        false => Err(format!("{path:?} is no path within a directory")),
+    };
+    for name in stored.dirs.iter().chain(stored.names.keys()).chain(stored.links.keys()) {
+        path(name)?;
+    }
+    if let Some(ino) = stored.names.values().find(|ino| !stored.files.contains_key(ino)) {
+        return Err(format!("file {} has a name and no content", ino.0));
+    }
+    for Step { op, .. } in &stored.steps {
+        let reach = match op {
+            Op::CreateDir { path: name }
+            | Op::RemoveDir { path: name }
+            | Op::Create { path: name, .. }
+            | Op::Link { path: name, .. }
+            | Op::Symlink { path: name, .. } => {
+                path(name)?;
+                0
+            }
+            Op::Rename { from: one, to: other } | Op::Exchange { one, other } => {
+                path(one)?;
+                path(other)?;
+                0
+            }
+            Op::Write { offset, data, .. } => offset.saturating_add(data.len() as u64),
+            Op::SetLen { len, .. } => *len,
+            _ => 0,
+        };
+        if reach > MOST_BYTES {
+            return Err(format!("an operation reaches to byte {reach} of a file: the most is {MOST_BYTES}"));
+        }
+    }
+    let marks = stored.steps.iter().filter_map(|step| match step.op {
+        Op::Mark(n) => Some(n),
+        _ => None,
+    });
+    if stored.metas.len() != stored.steps.len()
+        || marks.max().is_some_and(|n| n as usize >= stored.notes.len())
+    {
+        return Err("its parts do not belong together".to_owned());
+    }
+    Ok(())
 }
 
 /// Reads a recording.
@@ -145,22 +207,24 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
 pub fn read(path: &Path) -> Result<Recording, FileError> {
     let bytes =
         fs::read(path).map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
-    decode(&bytes, path)
+    let mut recording = decode(&bytes, path)?;
+    recording.origin.here =
+        place::key(false).is_some_and(|key| bytes[SEAL_AT] == seal(&key, &bytes[HASH_AT]));
+    Ok(recording)
 }
 
-/// Writes a recording, over an older one.
+/// Writes a recording, over an older one, with this user's seal if it was made here.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
-    let bytes = encode(recording);
-    let temporary = path.with_extension("partial");
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    written.map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
+    let mut bytes = encode(recording);
+    if let Some(key) = place::key(true).filter(|_| recording.origin.here) {
+        let seal = seal(&key, &bytes[HASH_AT]);
+        bytes[SEAL_AT].copy_from_slice(&seal);
+    }
+    place::write_whole(path, &bytes)
+        .map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
     Ok(bytes.len() as u64)
 }
 
@@ -205,7 +269,8 @@ impl From<Stored> for Recording {
             tasks: stored.tasks,
             sites: stored.sites,
             modules: stored.modules,
-            modes: stored.modes,
+            // A state that is laid out gives nobody another's rights.
+            modes: stored.modes.into_iter().map(|(ino, mode)| (ino, mode & 0o777)).collect(),
             gaps: stored.gaps,
             origin: stored.origin,
         }

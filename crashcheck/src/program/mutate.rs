@@ -5,7 +5,6 @@
 //! nothing fails is redundant, or the workload and its checker do not test what it is for.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
@@ -15,11 +14,11 @@ use crate::core::replay::Paths;
 use crate::core::trace::{Op, Trace};
 use crate::program::classes::words;
 use crate::program::explore::Options;
+use crate::program::file;
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::{self, Met, Stage};
 use crate::program::worker::{Crew, WorkerOptions, provide, unit};
-use crate::program::{file, names};
 
 /// The stages that are tried without a sync: those in which something is lost.
 const STAGES: [Stage; 6] =
@@ -51,7 +50,7 @@ pub fn mutate(
     each: &mut dyn FnMut(&Dropped),
 ) -> anyhow::Result<Vec<Dropped>> {
     let recording = file::read(&options.trace)?;
-    let dir = PathBuf::from(names::name(&recording.origin.dir));
+    let dir = options.at.clone();
     let made = provide(&dir).with_context(|| format!("{} is to show the states", dir.display()))?;
     let done = mutate_recording(options, &recording, budget, stop, each);
     if made {
@@ -71,8 +70,10 @@ fn mutate_recording(
     let trace = std::path::absolute(&options.trace)?;
     let (checker, block_units) = (options.checker.clone(), options.block_units);
     let profile = options.profile.name().to_owned();
-    let mut crew =
-        Crew::start(&WorkerOptions { trace, profile, block_units, checker, before: Vec::new() }, 1)?;
+    let mut crew = Crew::start(
+        &WorkerOptions { trace, at: options.at.clone(), profile, block_units, checker, before: Vec::new() },
+        1,
+    )?;
     let whole = script(&recording.trace, options);
     if let Err(reason) = crew.ask(&Loss { cut: whole.steps.len(), ..Loss::default() })? {
         bail!("the checker fails on the complete state: {reason}");

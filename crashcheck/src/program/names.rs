@@ -10,6 +10,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// The character of byte 0.
 const BASE: u32 = 0xF700;
 
+/// Whether a text is a path within a directory: names between single slashes, and none that leads elsewhere.
+#[must_use]
+pub fn is_plain(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+}
+
 /// A name's text.
 #[must_use]
 pub fn text(name: &OsStr) -> String {

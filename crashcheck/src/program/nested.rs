@@ -5,7 +5,7 @@
 //! must pass as well, with the acknowledgements of the first crash. A checker that changes nothing has no
 //! second level.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::program::recording::{Note, Recording};
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::tape::Onward;
-use crate::program::{file, names, sandbox};
+use crate::program::{file, sandbox};
 
 /// How many states of each recovery are checked.
 const STATES: u64 = 300;
@@ -73,7 +73,7 @@ fn recover(
     scratch: &Path,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Recording>> {
-    let dir = PathBuf::from(names::name(&recording.origin.dir));
+    let dir = options.at.clone();
     let acks = scratch.join("acks");
     let said = options.before.iter().chain(recording.said_before(outer.cut));
     let text: String = said.filter_map(Note::ack).flat_map(|ack| [ack, "\n"]).collect();

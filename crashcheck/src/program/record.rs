@@ -149,8 +149,10 @@ fn on_file_system(
     met: &Arc<AtomicU64>,
     stop: &AtomicBool,
 ) -> anyhow::Result<(End, i32)> {
-    // The recorder sets the modes that the kernel tells it; the command keeps its own mask.
-    let mask = rustix::process::umask(Mode::empty()).bits();
+    // The command keeps its mask, which can only be read by setting it; ours lets nobody else in meanwhile.
+    let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(mask);
+    let mask = mask.bits();
     let recorder = Recorder::new(open_dir(dir)?, Arc::clone(tape), options.fault.clone(), Arc::clone(met))?;
     let session = Session::new(recorder, dir, &config()).map_err(|e| cannot_mount(dir, &e))?;
     let session = session.spawn().context("the thread of the recording file system")?;
@@ -341,6 +343,7 @@ fn origin(options: &Options, dir: &Path, exit: i32) -> Origin {
         kernel: uname.release().to_string_lossy().into_owned(),
         filesystem: kind,
         exit,
+        here: true,
     }
 }
 

@@ -141,6 +141,9 @@ pub struct Origin {
     pub filesystem: String,
     /// How the command ended: its exit code, or 128 and a signal's number.
     pub exit: i32,
+    /// Whether this user made it on this machine: of a file, whether its seal says so.
+    #[serde(skip)]
+    pub here: bool,
 }
 
 impl Recording {

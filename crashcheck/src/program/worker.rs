@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use crate::core::profile::{Profile, Unit};
 use crate::program::checker::{Checker, CheckerOptions, Reason};
 use crate::program::expect::Expect;
+use crate::program::file;
 use crate::program::present::Stage;
 use crate::program::recording::{Note, Recording};
 use crate::program::sandbox::{self, Ward};
 use crate::program::scene::{Loss, Scene, Script};
-use crate::program::{file, names};
 
 /// What asks this program to be a worker.
 pub const WORK: &str = "__work";
@@ -33,6 +33,8 @@ pub const WORK: &str = "__work";
 pub struct WorkerOptions {
     /// The recording's file.
     pub trace: PathBuf,
+    /// Where states are shown.
+    pub at: PathBuf,
     /// The profile, which numbers the micro-operations: its name.
     pub profile: String,
     /// How big a unit is that is lost as a whole.
@@ -81,7 +83,7 @@ pub fn serve(options: &str) -> anyhow::Result<()> {
     let before: Vec<&str> = options.before.iter().filter_map(Note::ack).collect();
     let acks: Vec<String> = before.iter().copied().chain(recording.acks()).map(str::to_owned).collect();
     let tells = options.checker.expect.as_ref().is_some_and(Expect::needs_history);
-    let dir = PathBuf::from(names::name(&recording.origin.dir));
+    let dir = options.at.clone();
     sandbox::mount_memory(&dir, "mode=755")?;
     let profile = Profile::parse(&options.profile).map_err(|e| anyhow!(e))?;
     let script = |dropped: Option<usize>| {

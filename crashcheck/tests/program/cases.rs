@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::alone;
+use super::attacks;
 use super::pages;
 use super::promises;
 use super::tool::{Bench, signal, traces_of, until};
@@ -32,6 +33,10 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_recording_that_is_too_long_is_not_measured", limits),
     ("a_workload_that_fails_or_leaves_children_is_reported", failures),
     ("a_recording_that_cannot_be_read_is_refused", refusals),
+    ("a_strangers_recording_is_shown_where_the_user_says", attacks::strangers_recordings),
+    ("a_directorys_name_is_a_word_of_the_shell", attacks::words_of_a_shell),
+    ("a_recording_that_no_recorder_made_is_refused", attacks::impossible_recordings),
+    ("modes_let_nobody_else_in", attacks::modes),
     ("a_page_has_every_class_and_needs_nothing_else", pages::page),
     ("a_page_has_every_verdict", pages::other_pages),
     ("a_sync_of_everything_is_seen_by_tracing", pages::whole_syncs),
@@ -302,14 +307,15 @@ fn refusals() {
         assert_eq!(ran.code, 3, "{}", ran.out);
         assert!(ran.err.contains(says), "{}", ran.err);
     };
-    for at in 12..whole.len() {
+    // The seal, between hash and content, says who made it: a foreign one is no damage.
+    for at in (12..44).chain(76..whole.len()) {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         refuse(&bytes[..if at % 2 == 0 { bytes.len() } else { at }], "damaged");
     }
     let of_version = |version: u32| [&whole[..8], &version.to_le_bytes(), &whole[12..]].concat();
-    refuse(&of_version(3), "use a newer one");
-    refuse(&of_version(1), "does not read any more");
+    refuse(&of_version(4), "use a newer one");
+    refuse(&of_version(2), "does not read any more");
     refuse(b"#!/bin/sh\n", "is not a crashcheck recording");
 }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use nix::errno::Errno;
 use serde_json::json;
 
-use super::{CheckArgs, checker_options, stop_flag};
+use super::{CheckArgs, checker_options, place_of, read_at, stop_flag};
 use crate::cli::{Exit, bar, print, print_json};
 use crate::core::profile::Profile;
 use crate::program::faults::{self, Run};
@@ -20,7 +20,7 @@ use crate::program::recording::{Origin, Recording};
 use crate::program::report::Verdict;
 use crate::program::search::Reach;
 use crate::program::tape::Onward;
-use crate::program::{explore, file, names, record, sandbox};
+use crate::program::{explore, names, record, sandbox};
 
 /// What stands under `mutate-syncs --help`.
 pub(crate) const MUTATE_HELP: &str = "\
@@ -55,9 +55,10 @@ pub(crate) struct MutateArgs {
 
 /// Drops each sync in turn.
 pub(crate) fn mutate(args: &MutateArgs) -> anyhow::Result<Exit> {
-    let recording = file::read(&args.trace)?;
+    let recording = read_at(&args.trace, args.checker.at.as_deref())?;
     let options = explore::Options {
         trace: args.trace.clone(),
+        at: place_of(&recording),
         checker: checker_options(&args.checker, &recording)?,
         profile: args.profile,
         block_units: false,

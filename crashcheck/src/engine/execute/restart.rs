@@ -8,12 +8,15 @@ use std::io::Write;
 use seawall::types::Epoch;
 use seawall::{Engine, Error, RecoveryReport};
 
-use super::{Host, open_options};
+use super::{Host, SEGMENT_BYTES, open_options};
 use crate::engine::judge::difference;
 use crate::engine::observe::observe;
 use crate::engine::oracle::Event;
 use crate::engine::planted::Disk;
 use crate::engine::step::{GROUPS, content};
+
+/// How often a loop of restarts closes and opens again.
+const RESTARTS: usize = 8;
 
 impl<V: Disk> Host<V> {
     /// Drops the handle with nothing queued.
@@ -69,6 +72,25 @@ impl<V: Disk> Host<V> {
         }
         self.disarm();
         self.open();
+    }
+
+    /// Closes and opens again and again, with an entry each: what each takes is what it wrote, and no segment.
+    pub(in crate::engine) fn restarts(&mut self) {
+        let taken = |host: &Self| host.disk.mem().image().files.values().map(|file| file.len).sum::<u64>();
+        let mut after = Vec::new();
+        for _ in 0..RESTARTS {
+            if self.poisoned || self.engine.is_none() {
+                return;
+            }
+            self.close(0);
+            after.push(taken(self));
+        }
+        // The first few take what was prepared beyond the reserve.
+        let half = RESTARTS / 2;
+        let grown = after[RESTARTS - 1].saturating_sub(after[half - 1]);
+        if !self.poisoned && grown > half as u64 * SEGMENT_BYTES * 3 / 4 {
+            self.fault("P11", format!("{half} restarts with an entry each took {grown} bytes: {after:?}"));
+        }
     }
 
     /// Opens, and settles what is unknown by what is there.

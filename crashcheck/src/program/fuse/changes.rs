@@ -9,6 +9,7 @@ use super::{
 };
 use crate::program::tape::tree::At;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 
 impl Recorder {
     pub(super) fn write_at(
@@ -98,13 +99,26 @@ impl Recorder {
         Ok(())
     }
 
-    /// What was just made: looked up, and given to the caller.
-    fn made(&self, req: &Request, parent: &Node, name: &OsStr) -> Done<(std::sync::Arc<Node>, FileAttr)> {
+    /// What was just made: given to the caller, with the permission bits that the caller's own mask left, and
+    /// looked up. The mask of this process is its own.
+    fn made(
+        &self,
+        req: &Request,
+        parent: &Node,
+        name: &OsStr,
+        mode: Option<u32>,
+    ) -> Done<(std::sync::Arc<Node>, FileAttr)> {
         let ours = rustix::process::geteuid().as_raw();
         if req.uid() != ours || req.gid() != rustix::process::getegid().as_raw() {
             let (uid, gid) = (Uid::from_raw(req.uid()), Gid::from_raw(req.gid()));
             rustix::fs::chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(errno)?;
+        }
+        if let Some(mode) = mode {
+            let how = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&parent.fd, name, how, Mode::empty()).map_err(errno)?;
+            let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+            rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?;
         }
         self.nodes.find(parent, name)
     }
@@ -123,7 +137,7 @@ impl Recorder {
         self.fail("open")?;
         let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         drop(rustix::fs::openat(&parent.fd, name, how, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?);
-        let (node, attr) = self.made(req, &parent, name)?;
+        let (node, attr) = self.made(req, &parent, name, Some(mode))?;
         reel.made_file(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         let file = node.open(flags).map_err(|e| io_errno(&e))?;
         Ok((attr, self.nodes.add_handle(Handle::File(file))))
@@ -144,7 +158,7 @@ impl Recorder {
         let kind = rustix::fs::FileType::from_raw_mode(mode);
         let bits = Mode::from_raw_mode(mode & 0o7777);
         rustix::fs::mknodat(&parent.fd, name, kind, bits, u64::from(rdev)).map_err(errno)?;
-        let (node, attr) = self.made(req, &parent, name)?;
+        let (node, attr) = self.made(req, &parent, name, Some(mode))?;
         if node.kind == FileType::RegularFile {
             reel.made_file(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         }
@@ -157,7 +171,7 @@ impl Recorder {
         let who = reel.who("mkdir", req.pid());
         self.fail("mkdir")?;
         rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(mode & 0o7777)).map_err(errno)?;
-        let (node, attr) = self.made(req, &parent, name)?;
+        let (node, attr) = self.made(req, &parent, name, Some(mode))?;
         reel.made_dir(who, At { dir: parent.host, name: &names::text(name) }, &node.stat()?);
         Ok(attr)
     }
@@ -174,7 +188,7 @@ impl Recorder {
         let who = reel.who("symlink", req.pid());
         self.fail("symlink")?;
         rustix::fs::symlinkat(target, &parent.fd, name).map_err(errno)?;
-        let (_, attr) = self.made(req, &parent, name)?;
+        let (_, attr) = self.made(req, &parent, name, None)?;
         let at = At { dir: parent.host, name: &names::text(name) };
         reel.made_symlink(who, at, names::text(target.as_os_str()));
         Ok(attr)

@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::program::tape::{Tape, Who};
 
@@ -83,7 +85,8 @@ impl Desk {
     pub fn open(dir: &Path) -> io::Result<Self> {
         let usual = std::env::temp_dir();
         let place = if usual.starts_with(dir) { PathBuf::from("/run") } else { usual };
-        let home = tempfile::Builder::new().prefix("crashcheck-").tempdir_in(place)?;
+        let private = fs::Permissions::from_mode(0o700);
+        let home = tempfile::Builder::new().prefix("crashcheck-").permissions(private).tempdir_in(place)?;
         let listener = UnixListener::bind(home.path().join("desk"))?;
         Ok(Self { home, listener })
     }
@@ -103,6 +106,12 @@ impl Desk {
     /// Notes what the first caller says, until it hangs up.
     pub fn serve(&self, tape: &Tape) {
         let Ok((caller, _)) = self.listener.accept() else { return };
+        // The directory keeps others out; a call of theirs counts for nothing all the same.
+        if getsockopt(&caller, PeerCredentials)
+            .is_ok_and(|peer| peer.uid() != nix::unistd::geteuid().as_raw())
+        {
+            return;
+        }
         // Nobody else is to call, and a recorder that is killed is to leave nothing.
         let _ = fs::remove_dir_all(self.home.path());
         let Ok(mut to) = caller.try_clone() else { return };
