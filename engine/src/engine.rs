@@ -101,12 +101,16 @@ impl<V: Vfs> Engine<V> {
         }
         let space = Space::new(shape.size, shape.unit, u64::from(options.max_batch_bytes));
         check_state(plan.after.values().map(Group::weight).sum(), &space)?;
+        let identity = 0..identity::FILE_LEN as u64;
+        // Before anything is taken of the reserve: there may be no room for it.
+        let copy =
+            found.mend.as_ref().map(|_| quarantine::keep(&vfs, identity::NAME, &lock, identity.clone()));
+        let copy = copy.transpose()?;
         let (mut log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
         if let Some(whole) = &found.mend {
             let what = "a copy of the identity, from the other";
-            let bytes = 0..identity::FILE_LEN as u64;
-            report.quarantined.push(quarantine::keep(&vfs, identity::NAME, &lock, bytes.clone())?);
-            log.journal.note(Event::new(Act::Mended, format!("{}: {what}", identity::NAME), bytes))?;
+            report.quarantined.extend(copy);
+            log.journal.note(Event::new(Act::Mended, format!("{}: {what}", identity::NAME), identity))?;
             identity::mend::<V>(&lock, whole)?;
             report.repaired.push(crate::report::Repair { file: identity::NAME.into(), what });
         }

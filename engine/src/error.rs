@@ -314,10 +314,9 @@ pub enum Error {
         /// How long.
         waited: Duration,
     },
-    /// No space for a new segment or chunk. Nothing changed; the handle goes on.
-    #[error(
-        "no space while {doing}; free some, then try again: votes, truncations and compactions still work"
-    )]
+    /// No space for a new segment or chunk, or, at an open, for the damaged bytes that it sets aside. Nothing
+    /// changed; a handle goes on, with votes, truncations and compactions too.
+    #[error("no space while {doing}: nothing changed; free some, then try again")]
     NoSpace {
         /// What was being prepared.
         doing: &'static str,

@@ -324,6 +324,9 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         plan.mark = footer.trailer.position;
         plan.chain = footer.trailer.chain;
         plan.report.clean = true;
+        if footer.trailer.seal != Seal::Closed {
+            plan.report.tail = Tail::Ended;
+        }
         plan.report.position = plan.mark;
         return Ok(());
     }
@@ -496,6 +499,9 @@ fn note_repairs<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) {
     }
 }
 
+/// What stands in for a footer, or for its trailer alone.
+pub const FOOTER_MENDED: &str = "the footer, from the segment's frames";
+
 /// Damage of a segment up to the newest that redundancy makes good: bytes that do not hold where a crash
 /// cannot have been, and what stands in for them. `scan` is the segment's.
 pub fn mended<V: Vfs>(
@@ -508,8 +514,10 @@ pub fn mended<V: Vfs>(
     let unit = scan.header.unit;
     let mut mended = Vec::new();
     let next = facts.segments.get(at + 1).filter(|_| at < newest).and_then(SegmentFact::known_header);
-    if fact.bad_footer.is_some() && was_rotated(fact, next) {
-        mended.push((u64::from(scan.offset)..fact.len, "the footer, from the segment's frames"));
+    // Of a segment without a header the footer was not looked for.
+    let looked = matches!(fact.header, HeaderFact::Ours(_));
+    if looked && fact.footer.is_none() && was_rotated(fact, next) {
+        mended.push((u64::from(scan.offset)..fact.len, FOOTER_MENDED));
     }
     let exposed = fact.footer.is_some() || scan.was_live();
     if exposed && !scan.header_good && !matches!(fact.header, HeaderFact::Recycled(_)) {

@@ -21,8 +21,10 @@ pub struct MaybeAcked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tail {
-    /// Sealed by a close or a rotation.
+    /// Sealed by a close.
     Sealed,
+    /// Sealed by a rotation or a recovery, which was cut short before it went on in the next segment.
+    Ended,
     /// Ends after its last whole batch.
     Whole,
     /// A batch above the largest mark is torn; it was dropped.

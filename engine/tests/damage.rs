@@ -479,3 +479,103 @@ fn a_snapshot_is_healed_chunk_by_chunk() {
     std::io::Read::read_to_end(&mut engine.snapshot_reader(G).unwrap(), &mut content).unwrap();
     assert_eq!(content.len(), 1300);
 }
+
+/// Any byte of the trailer of a segment that a rotation sealed is named by a verification, and made good by an open.
+#[test]
+fn a_rotten_trailer_is_named_and_made_good() {
+    let (vfs, engine) = store();
+    let first = engine.status().segments;
+    let mut index = 5;
+    while engine.status().segments == first {
+        index += 1;
+        engine.append(G, &[Entry::command(index, 1, vec![9; 3_000])]).unwrap();
+    }
+    drop(engine);
+    let image = vfs.image();
+    let name = format!("{:016x}.seg", 2);
+    let whole = image.read(&name).unwrap();
+    for at in whole.len() - segment::trailer::LEN..whole.len() {
+        let (mut image, mut bytes) = (image.clone(), whole.clone());
+        bytes[at] ^= 16;
+        image.put(&name, &bytes);
+        let vfs = MemVfs::from_image(image);
+        let (looking, _) = Store::open_read_only_in(vfs.clone()).unwrap();
+        let damage = looking.verify().unwrap().damage;
+        assert!(damage.iter().any(|d| d.file == name && d.what.contains("the footer")), "{at}: {damage:?}");
+        let (engine, report) = Engine::open_in(vfs.clone(), options()).unwrap();
+        assert!(report.lost.is_empty() && report.repaired.iter().any(|r| r.file == name), "{at}: {report:?}");
+        assert_eq!(report.quarantined.len(), 1, "{report:?}");
+        assert_eq!(engine.read(G, Index(1)..Index(index), u64::MAX).unwrap().len() as u64, index - 1);
+        drop(engine);
+        let (looking, report) = Store::open_read_only_in(vfs).unwrap();
+        assert_eq!(looking.verify().unwrap().damage, [], "{at}");
+        assert!(!report.is_alarm(), "{at}: {report:?}");
+    }
+}
+
+/// A process that died in a rotation did not close the store.
+#[test]
+fn a_store_that_a_rotation_left_is_not_closed() {
+    let (vfs, engine) = store();
+    drop(engine);
+    // The active segment's end as a rotation seals it, without a successor's start.
+    let (engine, _) = Engine::open_in(vfs.clone(), options()).unwrap();
+    vfs.set_faults(Some(std::sync::Arc::new(|call| {
+        let starts = call.kind == seawall::vfs::mem::CallKind::Open && call.path.ends_with("4.seg");
+        starts.then_some(seawall::vfs::mem::Fault::Errno(5))
+    })));
+    let mut index = 5;
+    while engine.status().poison.is_none() {
+        index += 1;
+        drop(engine.append(G, &[Entry::command(index, 1, vec![9; 3_000])]));
+        assert!(index < 60, "no rotation");
+    }
+    drop(engine);
+    vfs.set_faults(None);
+    let (_, report) = Store::open_read_only_in(vfs.clone()).unwrap();
+    assert!(report.clean && report.tail == seawall::report::Tail::Ended, "{report:?}");
+    let (engine, report) = Engine::open_in(vfs.clone(), options()).unwrap();
+    assert!(!report.is_alarm(), "{report:?}");
+    engine.close().unwrap();
+    assert_eq!(Store::open_read_only_in(vfs).unwrap().1.tail, seawall::report::Tail::Sealed);
+}
+
+/// On a full disk a repair that must keep damaged bytes is put off, as often as it is tried, and takes nothing.
+#[test]
+fn an_open_that_finds_no_room_for_a_repair_leaves_the_reserve() {
+    let (vfs, engine) = store();
+    for index in 6..=60 {
+        engine.append(G, &[Entry::command(index, 1, vec![9; 3_000])]).unwrap();
+    }
+    engine.close().unwrap();
+    let mut image = vfs.image();
+    let name = format!("{:016x}.seg", 2);
+    let whole = image.read(&name).unwrap();
+    let mut rotten = whole.clone();
+    rotten[40] ^= 1;
+    image.put(&name, &rotten);
+    let vfs = MemVfs::from_image(image);
+    let many = 1 << 30;
+    vfs.set_capacity(Some(many));
+    let used = many - seawall::vfs::Vfs::available_space(&vfs).unwrap() / 512;
+    vfs.set_capacity(Some(used));
+    let before: Vec<_> = vfs.image().files.keys().cloned().collect();
+    for _ in 0..10 {
+        let refused = Engine::open_in(vfs.clone(), options()).map(drop);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        assert_eq!(vfs.image().files.keys().cloned().collect::<Vec<_>>(), before);
+    }
+    // Mended, it opens on the full disk; so it does, mending it, on one with room.
+    let mut mended = vfs.image();
+    mended.put(&name, &whole);
+    let full = MemVfs::from_image(mended);
+    full.set_capacity(Some(used));
+    let (engine, report) = Engine::open_in(full, options()).unwrap();
+    assert!(!report.is_alarm(), "{report:?}");
+    engine.save_vote(G, Vote::new(9, 0, *b"me")).unwrap();
+    drop(engine);
+    vfs.set_capacity(None);
+    let (engine, report) = Engine::open_in(vfs, options()).unwrap();
+    assert_eq!((report.repaired.len(), report.quarantined.len()), (1, 1), "{report:?}");
+    assert_eq!(engine.read(G, Index(1)..Index(61), u64::MAX).unwrap().len(), 60);
+}

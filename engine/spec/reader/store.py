@@ -306,7 +306,8 @@ class Look:
     def _note_repairs(self):
         for at, segment in enumerate(self.segments):
             head, after = segment.known_header(), self._next_header(at)
-            if segment.bad_footer is not None and head and after and head.epoch == after.epoch:
+            looked = segment.kind == OURS and segment.footer is None
+            if looked and head and after and head.epoch == after.epoch:
                 self.repaired.append((segment.id, FOOTER))
             found = segment.walk() if segment.footer is None and at <= self.newest else None
             if found is None:

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Plan, Unsealed};
+use super::{FOOTER_MENDED, Plan, Unsealed};
 use crate::error::{Error, Result};
 use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::{Facts, SegmentFact};
@@ -45,6 +45,20 @@ pub fn apply<V: Vfs>(
     for name in &facts.stunted {
         vfs.remove(name).map_err(Error::io("remove", name))?;
     }
+    // What may find no room comes before anything is taken of the reserve: an open that fails leaves it whole.
+    let mut journal = open_journal(vfs, &facts, shape, epoch)?;
+    let reached = HighWater {
+        epoch: facts.epoch,
+        segment: facts.segments[newest].id,
+        position: mark,
+        evidence: journal.newest(),
+    };
+    let store = &shape.identity.store;
+    let high =
+        highwater::Keeper::open(vfs, store, &reached).map_err(Error::space("opening", highwater::NAME))?;
+    if !V::planted(Bug::EvidenceAfterAct) {
+        set_aside(vfs, &mut journal, &facts, &unsealed, &mut report)?;
+    }
     let reused = place_fresh(vfs, &facts, &unfinished, &mut spares, id, shape)?;
     let recovered_to = above.last().map_or(mark, |f| f.header.last());
     let header = Header {
@@ -59,10 +73,7 @@ pub fn apply<V: Vfs>(
         unit: shape.unit,
     };
     let active = start_segment(vfs, header, &groups, descriptions)?;
-    let mut log = begin(vfs, &facts, active, groups, index, spares)?;
-    if !V::planted(Bug::EvidenceAfterAct) {
-        set_aside(&mut log, &facts, &unsealed, &mut report)?;
-    }
+    let mut log = begin(vfs, active, groups, index, spares, journal, high);
     rewrite(&mut log, &facts.segments[newest], &above, mark, &mut report)?;
     if V::planted(Bug::ResealedBeforeCarry) {
         for old in &unsealed {
@@ -90,29 +101,31 @@ pub fn apply<V: Vfs>(
     log.recycle(log.position)?;
     clear_unfinished(&mut log, &facts, &unfinished, reused)?;
     if V::planted(Bug::EvidenceAfterAct) {
-        set_aside(&mut log, &facts, &unsealed, &mut report)?;
+        set_aside(vfs, &mut log.journal, &facts, &unsealed, &mut report)?;
     }
     report.epoch = epoch;
     report.position = log.position;
     Ok((log, report))
 }
 
+fn open_journal<V: Vfs>(vfs: &V, facts: &Facts<V>, shape: &Shape, epoch: Epoch) -> Result<Journal<V>> {
+    let store = &shape.identity.store;
+    let journal = Journal::open(vfs, store, epoch, &facts.evidence, facts.evidence_reached());
+    journal.map_err(Error::space("opening", evidence::NAME))
+}
+
 /// The log with nothing but its fresh segment.
 fn begin<V: Vfs>(
     vfs: &V,
-    facts: &Facts<V>,
     active: Active<V>,
     groups: Groups,
     index: Index,
     spares: Vec<String>,
-) -> Result<Log<V>> {
-    let Header { identity, size, segment, epoch, previous, cut, unit, .. } = active.header;
-    let journal = Journal::open(vfs, &identity.store, epoch, &facts.evidence, facts.evidence_reached());
-    let journal = journal.map_err(Error::space("opening", evidence::NAME))?;
-    let old = HighWater { epoch: facts.epoch, segment: previous, position: cut, evidence: journal.newest() };
-    let high =
-        highwater::Keeper::open(vfs, &identity.store, &old).map_err(Error::io("open", highwater::NAME))?;
-    Ok(Log {
+    journal: Journal<V>,
+    high: highwater::Keeper<V>,
+) -> Log<V> {
+    let Header { identity, size, segment, cut, unit, .. } = active.header;
+    Log {
         vfs: vfs.clone(),
         shape: Shape { identity, unit, size },
         groups: groups.into_iter().collect(),
@@ -130,12 +143,13 @@ fn begin<V: Vfs>(
         newest: segment,
         dead: BTreeMap::new(),
         retired: Vec::new(),
-    })
+    }
 }
 
 /// Keeps what this open will write over: the torn tail by its name, damaged bytes as they are.
 fn set_aside<V: Vfs>(
-    log: &mut Log<V>,
+    vfs: &V,
+    journal: &mut Journal<V>,
     facts: &Facts<V>,
     unsealed: &[Unsealed],
     report: &mut RecoveryReport,
@@ -144,35 +158,35 @@ fn set_aside<V: Vfs>(
     if let Some(Unsealed { at, ending, .. }) = newest {
         let fact = &facts.segments[*at];
         let event = Event::new(Act::Cut, file_name(fact.id), u64::from(ending.cut)..fact.len);
-        log.journal.note(Event { position: report.position, ..event })?;
+        journal.note(Event { position: report.position, ..event })?;
     }
     for repair in &report.repaired {
         let segment = unsealed.iter().find(|old| file_name(facts.segments[old.at].id) == repair.file);
         let bytes = match segment {
-            Some(old) => damaged_part(&facts.segments[old.at], old),
+            Some(old) => damaged_part(&facts.segments[old.at], old, repair.what == FOOTER_MENDED),
             None if [highwater::NAME, evidence::NAME].contains(&repair.file.as_str()) => 0..u64::MAX,
             None => 0..0,
         };
         if !bytes.is_empty() {
-            match log.vfs.open(&repair.file, Access::Read) {
+            match vfs.open(&repair.file, Access::Read) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::io("open", &repair.file)(e)),
                 Ok(file) => {
-                    let copy = quarantine::keep(&log.vfs, &repair.file, &file, bytes.clone())?;
+                    let copy = quarantine::keep(vfs, &repair.file, &file, bytes.clone())?;
                     report.quarantined.push(copy);
                 }
             }
         }
-        log.journal.note(Event::new(Act::Mended, format!("{}: {}", repair.file, repair.what), bytes))?;
+        journal.note(Event::new(Act::Mended, format!("{}: {}", repair.file, repair.what), bytes))?;
     }
     Ok(())
 }
 
 /// The bytes of a segment that do not hold and that its new footer, or its new header, replaces.
-fn damaged_part<V: Vfs>(fact: &SegmentFact<V>, old: &Unsealed) -> Range<u64> {
-    match (&fact.header, fact.bad_footer) {
-        (HeaderFact::Ours(_), Some(_)) => u64::from(old.ending.cut)..fact.len,
-        (HeaderFact::Ours(_), None) => 0..0,
+fn damaged_part<V: Vfs>(fact: &SegmentFact<V>, old: &Unsealed, footer: bool) -> Range<u64> {
+    match (&fact.header, footer || fact.bad_footer.is_some()) {
+        (HeaderFact::Ours(_), true) => u64::from(old.ending.cut)..fact.len,
+        (HeaderFact::Ours(_), false) => 0..0,
         _ => 0..fact.len,
     }
 }

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use seawall::report::Tail;
 use seawall::{GroupStatus, Identity, RecoveryReport};
 use serde::Serialize;
 
@@ -62,7 +63,11 @@ impl View<'_> {
             out,
             "epoch {}, {}",
             self.report.epoch,
-            if self.report.clean { "closed cleanly" } else { "not closed cleanly, or open now" }
+            if self.report.clean && self.report.tail == Tail::Sealed {
+                "closed cleanly"
+            } else {
+                "not closed cleanly, or open now"
+            }
         )?;
         if self.groups.is_empty() {
             writeln!(out, "no groups")?;

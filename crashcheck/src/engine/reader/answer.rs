@@ -318,7 +318,8 @@ pub(super) fn store<V: Disk>(vfs: V) -> String {
 
 fn report_text(report: &RecoveryReport) -> String {
     let tail = match report.tail {
-        Tail::Sealed => "sealed",
+        // The second reader has one word for both.
+        Tail::Sealed | Tail::Ended => "sealed",
         Tail::Whole => "whole",
         Tail::Torn => "torn",
     };
