@@ -6,7 +6,8 @@
 //! words against what is [`expect`]ed, [`search`] decides which are tried, and
 //! [`classes`] makes few explained findings of many failures, with the [`symbols`] of call sites, which a [`page`] shows and a
 //! [`ratchet`] remembers. [`sandbox`] keeps all
-//! that in namespaces of its own, so that nothing is left when a process dies.
+//! that in namespaces of its own, so that nothing is left when a process dies; [`place`] says where states are shown, and
+//! [`rights`] what others' programs may do.
 
 pub mod calls;
 pub mod checker;
@@ -26,6 +27,7 @@ pub mod ratchet;
 pub mod record;
 pub mod recording;
 pub mod report;
+pub mod rights;
 pub mod sandbox;
 pub mod scene;
 pub mod search;

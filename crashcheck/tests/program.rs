@@ -17,6 +17,8 @@ mod alone;
 mod attacks;
 #[path = "program/cases.rs"]
 mod cases;
+#[path = "program/hostile.rs"]
+mod hostile;
 #[path = "program/pages.rs"]
 mod pages;
 #[path = "program/promises.rs"]

@@ -30,12 +30,13 @@ use crate::program::fuse::Fault;
 use crate::program::present::Stage;
 use crate::program::record::{By, End, Options, Recorded};
 use crate::program::recording::Recording;
+use crate::program::rights::Rights;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::symbols::Symbols;
 use crate::program::tape::Onward;
 use crate::program::worker::{self, WORK, unit};
-use crate::program::{classes, explore, file, names, page, place, ratchet, report, sandbox, tracer};
+use crate::program::{classes, explore, file, names, page, place, ratchet, report, rights, sandbox, tracer};
 
 mod strength;
 
@@ -76,6 +77,9 @@ pub(super) struct RecordArgs {
     /// Do not look where in the command a call is made: each takes a few microseconds less
     #[arg(long)]
     no_stacks: bool,
+    /// Run the command as this user, without root's rights
+    #[arg(long, value_name = "NAME", value_parser = Rights::of)]
+    user: Option<Rights>,
     /// Keep the command's output to itself
     #[arg(long)]
     quiet: bool,
@@ -103,6 +107,8 @@ pub(super) fn inner() -> Option<ExitCode> {
         sandbox::supervise(&rest)
     } else if what == tracer::TRACED {
         tracer::traced(&rest)
+    } else if what == rights::AS {
+        rights::step_down(&rest)
     } else if what == WORK {
         worker::serve(rest.first().and_then(|options| options.to_str()).unwrap_or_default()).map(|()| 0)
     } else {
@@ -133,7 +139,7 @@ fn options(args: &RecordArgs, fault: Option<Fault>) -> Options {
     let quiet = args.quiet;
     Options {
         dir: args.dir.clone(),
-        command: args.command.clone(),
+        command: args.user.map_or_else(|| args.command.clone(), |user| user.lent(&args.command)),
         limit: args.limit << 20,
         patience: args.time_limit.map(Duration::from_secs),
         stacks: !args.no_stacks,
@@ -240,6 +246,9 @@ struct CheckArgs {
     /// Where states are shown, for a recording that somebody else made
     #[arg(long, value_name = "DIR")]
     at: Option<PathBuf>,
+    /// Run it as this user, without root's rights, on states that are that user's
+    #[arg(long, value_name = "NAME", value_parser = Rights::of, conflicts_with = "persistent")]
+    user: Option<Rights>,
     /// How many milliseconds it may take for one state
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
     check_limit: u64,
@@ -332,10 +341,12 @@ fn checker_options(args: &CheckArgs, recording: &Recording) -> anyhow::Result<Ch
         (_, Some(text)) => words(text),
         (_, None) => bail!("a checker is needed: --check COMMAND"),
     };
+    let lent = |words: Vec<String>| args.user.map_or_else(|| words.clone(), |user| user.lent(&words));
     Ok(CheckerOptions {
-        command,
+        command: lent(command),
         expect: args.expect.clone(),
-        then: args.then.as_deref().map(words),
+        then: args.then.as_deref().map(words).map(lent),
+        user: args.user,
         persistent: args.persistent,
         limit_millis: args.check_limit,
     })

@@ -24,6 +24,7 @@ use serde_json::json;
 
 use crate::program::expect::Expect;
 use crate::program::recording::Note;
+use crate::program::rights::{self, Rights};
 use crate::program::sandbox;
 
 /// How much of a command's last words is kept.
@@ -49,6 +50,8 @@ pub struct CheckerOptions {
     pub persistent: bool,
     /// How long it may take for one state, in milliseconds.
     pub limit_millis: u64,
+    /// Whose rights its commands have (they are [`lent`](Rights::lent) already), and whose the states are.
+    pub user: Option<Rights>,
 }
 
 /// A command as a list of words: as the shell takes it, or without a shell if it has no need of one.
@@ -72,7 +75,10 @@ pub fn command(text: &str, given: &str, dir: &Path, cwd: &Path) -> Vec<String> {
         && !first.starts_with('/')
         && cwd.join(&*first).exists()
     {
-        *first = cwd.join(&*first).display().to_string();
+        // In a line for the shell it is a word, whatever is in it.
+        let path = cwd.join(&*first).display().to_string();
+        let is_word = text.chars().all(plain) || path.chars().all(plain);
+        *first = if is_word { path } else { format!("'{}'", path.replace('\'', "'\\''")) };
     }
     if text.chars().all(plain) && !words[0].contains('=') {
         words.retain(|word| !word.is_empty());
@@ -175,7 +181,7 @@ impl Checker {
             (Ok(()), Some(then)) => Ok(self
                 .run(then, false)?
                 .map(drop)
-                .map_err(|reason| format!("then {}: {reason}", then.join(" ")))),
+                .map_err(|reason| format!("then {}: {reason}", rights::own(then).join(" ")))),
             (first, _) => Ok(first),
         }
     }

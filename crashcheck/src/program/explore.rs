@@ -22,7 +22,7 @@ use crate::program::nested;
 use crate::program::recording::{Note, Recording};
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::{self, Met, Reach, STAGES, Stage};
-use crate::program::worker::{Crew, WorkerOptions, provide, unit};
+use crate::program::worker::{Crew, WorkerOptions, unit};
 
 /// How many failures are kept to be explained; all are counted.
 const KEPT_FAILURES: usize = 5000;
@@ -137,14 +137,7 @@ pub fn explore(
     watch: &mut dyn FnMut(&Tally),
 ) -> anyhow::Result<Explored> {
     let recording = file::read(&options.trace)?;
-    let dir = options.at.clone();
-    let made = provide(&dir).with_context(|| format!("{} is to show the states", dir.display()))?;
-    let explored = explore_recording(options, recording, stop, watch);
-    if made {
-        // It held nothing but what was mounted over it.
-        let _ = std::fs::remove_dir(&dir);
-    }
-    explored
+    explore_recording(options, recording, stop, watch)
 }
 
 fn explore_recording(

@@ -21,10 +21,11 @@ use crate::program::present::Stage;
 use crate::program::record::{self, End, Recorded, read_start};
 use crate::program::recording::Recording;
 use crate::program::report::{self, Verdict};
+use crate::program::rights::Rights;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::worker::unit;
-use crate::program::{explore, file, names, sandbox};
+use crate::program::{explore, file, names, place, sandbox};
 
 /// What is run, and what fails.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Options {
     pub most: u64,
     /// The checker of what is left, if there is one.
     pub check: Option<CheckerOptions>,
+    /// Whose the copy of the directory is, if not root's.
+    pub user: Option<Rights>,
     /// How many crash states of each run are checked.
     pub states: u64,
     /// What order the file system keeps.
@@ -82,6 +85,7 @@ pub struct Faulted {
 pub fn inject(options: &Options, stop: &AtomicBool, each: &mut dyn FnMut(&Run)) -> anyhow::Result<Faulted> {
     let dir =
         fs::canonicalize(&options.record.dir).with_context(|| options.record.dir.display().to_string())?;
+    place::allow(&dir)?;
     let start = read_start(&dir, options.record.limit)?.recording;
     let scratch = tempfile::tempdir().context("a temporary directory")?;
     // A call of the kind is counted whether it fails or not; this one never comes.
@@ -108,8 +112,8 @@ fn run(
     start: &Recording,
     stop: &AtomicBool,
 ) -> anyhow::Result<Recorded> {
-    sandbox::mount_memory(dir, "mode=755")?;
-    let recorded = lay_out(dir, start).and_then(|()| {
+    sandbox::mount_states(dir, options.user)?;
+    let recorded = lay_out(dir, start, options.user).and_then(|()| {
         let fault = Fault { call: options.call.clone(), errno: options.errno, nth };
         record::record(&record::Options { fault: Some(fault), ..options.record.clone() }, stop)
     });
@@ -117,9 +121,9 @@ fn run(
     recorded
 }
 
-fn lay_out(dir: &Path, start: &Recording) -> anyhow::Result<()> {
+fn lay_out(dir: &Path, start: &Recording, owner: Option<Rights>) -> anyhow::Result<()> {
     let script = Script::new(&start.trace, Profile::PosixStrict, unit(false));
-    let mut stage = Stage::new(dir, BTreeMap::clone(&start.modes))?;
+    let mut stage = Stage::new(dir, BTreeMap::clone(&start.modes))?.owned_by(owner);
     stage.show(&Scene::new(&script).state(&Loss::default())).context("copying what the directory holds")
 }
 

@@ -4,7 +4,9 @@
 //! (32 bytes: the hash again, keyed with the user's key, or zeros), then one zstd frame with the recording in
 //! postcard's encoding. Little-endian. A reader knows one version: a file of another one is refused as such, a file
 //! whose hash does not fit as damaged, any other file as no recording. A file is written beside its name and
-//! renamed over it once it is synced. What a file says is believed no further than [`check`] has looked at it.
+//! renamed over it once it is synced. What does not pass [`check`] is neither
+//! believed nor written. (F1) A file unpacks to at most 4 MiB and [`UNPACKS`] bytes for each of its own; its writer fills
+//! up one that would unpack to more with a zstd frame that says nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +18,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::core::image::{Content, Image};
-use crate::core::trace::{Ino, Op, Step, Trace};
-use crate::program::names;
+use crate::core::sound;
+use crate::core::trace::{Ino, Step, Trace};
 use crate::program::place::{self, Key};
 use crate::program::recording::{Frame, Gap, Meta, Module, Note, Origin, Recording, Task};
 
@@ -28,10 +30,13 @@ const HASH_AT: Range<usize> = VERSION_AT.end..VERSION_AT.end + 32;
 const SEAL_AT: Range<usize> = HASH_AT.end..HASH_AT.end + 32;
 /// The compression that costs little time.
 const LEVEL: i32 = 3;
+/// The most bytes that one byte of a file may unpack to, beyond the first few MiB.
+const UNPACKS: usize = 64;
+const FREE: usize = 4 << 20;
+/// What a zstd frame that says nothing begins with, before the four bytes of its length.
+const SILENT: [u8; 4] = 0x184D_2A50_u32.to_le_bytes();
 /// The most that a file may unpack to.
 const MOST: usize = 8 << 30;
-/// The highest byte of a file that an operation may reach: what is known of each page takes memory.
-const MOST_BYTES: u64 = 1 << 36;
 
 /// Why a file is not a recording that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,14 @@ pub enum FileError {
         /// Its version.
         version: u32,
     },
+    /// What was recorded is more than a recording may hold, or contradicts itself.
+    #[error("{path}: this cannot be kept as a recording: {what}")]
+    Unsound {
+        /// The file.
+        path: String,
+        /// What does not hold.
+        what: String,
+    },
     /// Its bytes are not those that were written.
     #[error("{path} is damaged: {what}; record it again")]
     Damaged {
@@ -106,8 +119,14 @@ struct Stored {
 #[must_use]
 pub fn encode(recording: &Recording) -> Vec<u8> {
     let bytes = postcard::to_allocvec(&Stored::from(recording)).expect("a recording has an encoding");
-    let packed = zstd::bulk::compress(&bytes, LEVEL).expect("memory is compressed into memory");
+    let mut packed = zstd::bulk::compress(&bytes, LEVEL).expect("memory is compressed into memory");
     let mut out = MAGIC.to_vec();
+    let need = bytes.len().saturating_sub(FREE).div_ceil(UNPACKS);
+    if let Some(more @ 1..) = need.checked_sub(packed.len()) {
+        packed.extend_from_slice(&SILENT);
+        packed.extend_from_slice(&u32::try_from(more).expect("a part of 8 GiB").to_le_bytes());
+        packed.resize(packed.len() + more, 0);
+    }
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(blake3::hash(&packed).as_bytes());
     out.extend_from_slice(&[0; 32]);
@@ -144,57 +163,20 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Recording, FileError> {
     if blake3::hash(packed).as_bytes() != hash {
         return Err(damaged("its checksum does not fit"));
     }
-    let bytes = zstd::bulk::Decompressor::upper_bound(packed).filter(|bound| *bound <= MOST);
+    let most = MOST.min(packed.len().saturating_mul(UNPACKS).saturating_add(FREE));
+    let bytes = zstd::bulk::Decompressor::upper_bound(packed).filter(|bound| *bound <= most);
     let bytes = bytes.ok_or_else(|| damaged("it would unpack to too much"))?;
     let bytes = zstd::bulk::decompress(packed, bytes).map_err(|e| damaged(&e.to_string()))?;
     let stored: Stored = postcard::from_bytes(&bytes).map_err(|e| damaged(&e.to_string()))?;
-    check(&stored).map_err(|what| damaged(&what))?;
-    Ok(stored.into())
+    let recording = Recording::from(stored);
+    check(&recording).map_err(|what| damaged(&what))?;
+    Ok(recording)
 }
 
-/// Whether a recording says only what a recorder can have seen: plain paths, kinds that a state can hold, numbers
-/// that refer to something, and no file that a state could not show.
-fn check(stored: &Stored) -> Result<(), String> {
-    let path = |path: &str| match names::is_plain(path) {
-        true => Ok(()),
-        false => Err(format!("{path:?} is no path within a directory")),
-    };
-    for name in stored.dirs.iter().chain(stored.names.keys()).chain(stored.links.keys()) {
-        path(name)?;
-    }
-    if let Some(ino) = stored.names.values().find(|ino| !stored.files.contains_key(ino)) {
-        return Err(format!("file {} has a name and no content", ino.0));
-    }
-    for Step { op, .. } in &stored.steps {
-        let reach = match op {
-            Op::CreateDir { path: name }
-            | Op::RemoveDir { path: name }
-            | Op::Create { path: name, .. }
-            | Op::Link { path: name, .. }
-            | Op::Symlink { path: name, .. } => {
-                path(name)?;
-                0
-            }
-            Op::Rename { from: one, to: other } | Op::Exchange { one, other } => {
-                path(one)?;
-                path(other)?;
-                0
-            }
-            Op::Write { offset, data, .. } => offset.saturating_add(data.len() as u64),
-            Op::SetLen { len, .. } => *len,
-            _ => 0,
-        };
-        if reach > MOST_BYTES {
-            return Err(format!("an operation reaches to byte {reach} of a file: the most is {MOST_BYTES}"));
-        }
-    }
-    let marks = stored.steps.iter().filter_map(|step| match step.op {
-        Op::Mark(n) => Some(n),
-        _ => None,
-    });
-    if stored.metas.len() != stored.steps.len()
-        || marks.max().is_some_and(|n| n as usize >= stored.notes.len())
-    {
+/// What does not hold of a recording that a file may hold.
+fn check(recording: &Recording) -> Result<(), String> {
+    sound::check(&recording.trace, recording.notes.len())?;
+    if recording.metas.len() != recording.trace.steps.len() {
         return Err("its parts do not belong together".to_owned());
     }
     Ok(())
@@ -218,6 +200,7 @@ pub fn read(path: &Path) -> Result<Recording, FileError> {
 /// # Errors
 /// If it cannot be written.
 pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
+    check(recording).map_err(|what| FileError::Unsound { path: path.display().to_string(), what })?;
     let mut bytes = encode(recording);
     if let Some(key) = place::key(true).filter(|_| recording.origin.here) {
         let seal = seal(&key, &bytes[HASH_AT]);

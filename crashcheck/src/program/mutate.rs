@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::Serialize;
 
 use crate::core::replay::Paths;
@@ -18,7 +18,7 @@ use crate::program::file;
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::{self, Met, Stage};
-use crate::program::worker::{Crew, WorkerOptions, provide, unit};
+use crate::program::worker::{Crew, WorkerOptions, unit};
 
 /// The stages that are tried without a sync: those in which something is lost.
 const STAGES: [Stage; 6] =
@@ -50,14 +50,7 @@ pub fn mutate(
     each: &mut dyn FnMut(&Dropped),
 ) -> anyhow::Result<Vec<Dropped>> {
     let recording = file::read(&options.trace)?;
-    let dir = options.at.clone();
-    let made = provide(&dir).with_context(|| format!("{} is to show the states", dir.display()))?;
-    let done = mutate_recording(options, &recording, budget, stop, each);
-    if made {
-        // It held nothing but what was mounted over it.
-        let _ = std::fs::remove_dir(&dir);
-    }
-    done
+    mutate_recording(options, &recording, budget, stop, each)
 }
 
 fn mutate_recording(

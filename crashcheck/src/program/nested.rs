@@ -78,11 +78,12 @@ fn recover(
     let said = options.before.iter().chain(recording.said_before(outer.cut));
     let text: String = said.filter_map(Note::ack).flat_map(|ack| [ack, "\n"]).collect();
     std::fs::write(&acks, text).context("the file of acknowledgements")?;
-    sandbox::mount_memory(&dir, "mode=755")?;
+    let owner = options.checker.user;
+    sandbox::mount_states(&dir, owner)?;
     let mut scene = Scene::new(script);
     scene.go(outer.cut);
-    let laid_out =
-        Stage::new(&dir, recording.modes.clone()).and_then(|mut stage| stage.show(&scene.state(outer)));
+    let laid_out = Stage::new(&dir, recording.modes.clone())
+        .and_then(|stage| stage.owned_by(owner).show(&scene.state(outer)));
     let recorded = laid_out.context("laying out a state").and_then(|()| {
         let how = record::Options {
             dir: dir.clone(),

@@ -2,8 +2,8 @@
 //!
 //! I own the choice of the directory. (L1) A recording names one, and is believed only if it was made by this user
 //! on this machine: it bears a seal made with a key that lies in the user's own state directory and is in no
-//! recording. (L2) Otherwise the user names the directory with `--at`. (L3) It is never one that programs of the
-//! system are in. I do not show anything (see present).
+//! recording. (L2) Otherwise the user names the directory with `--at`. (L3) It is there already, and never one that the
+//! system or this run lives on. I do not show anything (see present).
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
@@ -19,8 +19,11 @@ use crate::program::recording::Recording;
 pub type Key = [u8; 32];
 
 /// Where nothing is shown: a program that runs beside would take it for the system's.
-const SYSTEM: [&str; 10] =
-    ["/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+const SYSTEM: [&str; 11] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+
+/// The variables that name where programs and their parts are looked for.
+const SEARCHED: [&str; 6] = ["PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "NODE_PATH", "PERL5LIB", "HOME"];
 
 /// The key of this user; `None` if there is none, or none can be made.
 #[must_use]
@@ -65,12 +68,31 @@ pub fn choose(recording: &Recording, trace: &Path, at: Option<&Path>) -> anyhow:
             trace.display()
         ),
     };
-    let real = fs::canonicalize(&dir).unwrap_or_else(|_| dir.clone());
-    let is_systems = real.parent().is_none() || SYSTEM.iter().any(|system| real.starts_with(system));
-    if is_systems || !dir.is_absolute() {
-        bail!("{} is no place for states: name a directory of yours with --at DIR", dir.display());
-    }
+    allow(&dir)?;
     Ok(dir)
+}
+
+/// Whether a directory may be mounted over.
+///
+/// # Errors
+/// If it is not there (nothing is made to show states), or the system or this run needs what is in it.
+pub fn allow(dir: &Path) -> anyhow::Result<()> {
+    let shown = dir.display();
+    let real = fs::canonicalize(dir).with_context(|| format!("{shown} is to show states, or --at DIR"))?;
+    let is_shared = real.starts_with("/dev/shm") && real.components().count() > 3;
+    let is_systems = real.components().count() < 3 || SYSTEM.iter().any(|system| real.starts_with(system));
+    if (is_systems && !is_shared) || !dir.is_absolute() || !real.is_dir() {
+        bail!("{shown} is no place for states: name a directory of yours with --at DIR");
+    }
+    let searched = SEARCHED.iter().filter_map(std::env::var_os);
+    let searched: Vec<PathBuf> =
+        searched.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>()).collect();
+    for needed in searched.into_iter().chain(std::env::current_exe()).filter(|path| path.is_absolute()) {
+        if fs::canonicalize(&needed).is_ok_and(|needed| needed.starts_with(&real)) {
+            bail!("{shown} is no place for states: it holds {}, which this run needs", needed.display());
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new file that only its owner reads, of which a part is never seen: it replaces what had the name.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::core::body::{Body, Entry};
 use crate::core::image::PAGE;
 use crate::core::trace::Ino;
 use crate::program::names;
+use crate::program::rights::Rights;
 use crate::program::scene::State;
 
 /// A directory that shows states.
@@ -27,6 +28,7 @@ use crate::program::scene::State;
 pub struct Stage {
     root: PathBuf,
     modes: BTreeMap<Ino, u32>,
+    owner: Option<Rights>,
     shown: BTreeMap<Arc<str>, Shown>,
     held: HashMap<Ino, Held>,
     inotify: Inotify,
@@ -72,6 +74,7 @@ impl Stage {
         let mut stage = Self {
             root: root.to_owned(),
             modes,
+            owner: None,
             shown: BTreeMap::new(),
             held: HashMap::new(),
             inotify,
@@ -80,6 +83,13 @@ impl Stage {
         };
         stage.watch("")?;
         Ok(stage)
+    }
+
+    /// What is shown belongs to a user.
+    #[must_use]
+    pub fn owned_by(mut self, owner: Option<Rights>) -> Self {
+        self.owner = owner;
+        self
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -124,6 +134,9 @@ impl Stage {
                 _ if self.shown.contains_key(&listed.path) => {}
                 Entry::Dir(_) => {
                     fs::create_dir(self.path(&listed.path))?;
+                    if let Some(Rights { uid, gid }) = self.owner {
+                        lchown(self.path(&listed.path), Some(uid), Some(gid))?;
+                    }
                     self.watch(&listed.path)?;
                     self.shown.insert(Arc::clone(&listed.path), Shown::Dir);
                 }
@@ -164,9 +177,14 @@ impl Stage {
             match self.held.get(&ino) {
                 Some(held) => fs::hard_link(self.path(&held.path), self.path(path))?,
                 None => {
-                    let mode = self.modes.get(&ino).copied().unwrap_or(0o644);
+                    let mode = self.modes.get(&ino).copied().unwrap_or(0o644) & 0o777;
                     let mut options = OpenOptions::new();
-                    drop(options.write(true).create_new(true).mode(mode).open(self.path(path))?);
+                    let file = options.write(true).create_new(true).mode(0o600).open(self.path(path))?;
+                    if let Some(Rights { uid, gid }) = self.owner {
+                        fchown(&file, Some(uid), Some(gid))?;
+                    }
+                    // Whatever mask this process has.
+                    file.set_permissions(fs::Permissions::from_mode(mode))?;
                     let held = Held { len: 0, sum: 0, terms: Vec::new(), path: Arc::clone(path) };
                     self.held.insert(ino, held);
                 }

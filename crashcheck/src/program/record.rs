@@ -34,7 +34,7 @@ use crate::program::fuse::{Fault, Recorder};
 use crate::program::recording::{Gap, Origin, Recording};
 use crate::program::tape::{Onward, Pipe, Start, Tape};
 use crate::program::tracer::{self, desk::Desk};
-use crate::program::{names, sandbox};
+use crate::program::{names, rights, sandbox};
 
 /// What is recorded, and how.
 #[derive(Clone, Debug)]
@@ -338,7 +338,7 @@ fn origin(options: &Options, dir: &Path, exit: i32) -> Origin {
         recorder: options.by.name().to_owned(),
         dir: names::text(dir.as_os_str()),
         given: names::text(options.dir.as_os_str()),
-        command: options.command.iter().map(|word| names::text(word)).collect(),
+        command: rights::own(&options.command).iter().map(|word| names::text(word)).collect(),
         cwd: std::env::current_dir().map(|dir| names::text(dir.as_os_str())).unwrap_or_default(),
         kernel: uname.release().to_string_lossy().into_owned(),
         filesystem: kind,

@@ -24,6 +24,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::program::rights::Rights;
 use crate::program::tracer::{desk::Line, syncs};
 
 /// What asks this program to be a supervisor.
@@ -65,6 +66,15 @@ pub fn mount_memory(dir: &Path, options: &str) -> anyhow::Result<()> {
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     mount(Some("crashcheck"), dir, Some("tmpfs"), flags, Some(options))
         .with_context(|| format!("mounting a file system in memory over {}", dir.display()))
+}
+
+/// Mounts a file system in memory that shows states, which are a user's.
+///
+/// # Errors
+/// As [`mount_memory`].
+pub fn mount_states(dir: &Path, owner: Option<Rights>) -> anyhow::Result<()> {
+    let whose = owner.map_or(String::new(), |Rights { uid, gid }| format!(",uid={uid},gid={gid}"));
+    mount_memory(dir, &format!("mode=755{whose}"))
 }
 
 /// Takes a mount away, also while it is in use.

@@ -157,7 +157,7 @@ fn short(name: &str) -> String {
 
 /// Whether a file is still the one that was recorded.
 fn is_same(module: &Module) -> bool {
-    let is_as_long = fs::metadata(&module.path).is_ok_and(|meta| meta.len() == module.len);
+    let is_as_long = fs::metadata(&module.path).is_ok_and(|meta| meta.is_file() && meta.len() == module.len);
     is_as_long && (module.id.is_empty() || build_id(&module.path).is_some_and(|id| id == module.id))
 }
 

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -84,14 +84,15 @@ pub fn serve(options: &str) -> anyhow::Result<()> {
     let acks: Vec<String> = before.iter().copied().chain(recording.acks()).map(str::to_owned).collect();
     let tells = options.checker.expect.as_ref().is_some_and(Expect::needs_history);
     let dir = options.at.clone();
-    sandbox::mount_memory(&dir, "mode=755")?;
+    let owner = options.checker.user;
+    sandbox::mount_states(&dir, owner)?;
     let profile = Profile::parse(&options.profile).map_err(|e| anyhow!(e))?;
     let script = |dropped: Option<usize>| {
         let trace = dropped.map(|at| recording.trace.without_sync(at));
         let trace = trace.as_ref().unwrap_or(&recording.trace);
         Script::new(trace, profile, unit(options.block_units))
     };
-    let mut stage = Stage::new(&dir, recording.modes.clone())?;
+    let mut stage = Stage::new(&dir, recording.modes.clone())?.owned_by(owner);
     let mut checker = Checker::new(options.checker.clone(), &dir)?;
     let mut jobs = io::stdin()
         .lock()
@@ -301,16 +302,4 @@ fn converse(input: &mut ChildStdin, output: &mut BufReader<ChildStdout>, job: &J
         Some(broken) => Err(anyhow!(broken)),
         None => Ok(reply.reason.map_or(Ok(()), Err)),
     }
-}
-
-/// Makes sure that there is something to mount over; whether it was made.
-///
-/// # Errors
-/// If it cannot be made.
-pub fn provide(dir: &Path) -> io::Result<bool> {
-    if dir.is_dir() {
-        return Ok(false);
-    }
-    std::fs::create_dir_all(dir)?;
-    Ok(true)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::alone;
 use super::attacks;
+use super::hostile;
 use super::pages;
 use super::promises;
 use super::tool::{Bench, signal, traces_of, until};
@@ -63,6 +64,15 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_thread_may_become_another_program", alone::threads_that_exec),
     ("a_file_that_has_changed_names_nothing", alone::other_files),
     ("stacks_are_left_out_if_asked", alone::no_stacks),
+    ("no_place_that_this_run_needs_shows_states", hostile::places),
+    ("a_working_directorys_name_is_no_command", hostile::names_are_no_commands),
+    ("names_and_an_order_that_cannot_be_are_refused", hostile::impossible_names),
+    ("a_small_recording_takes_little_memory", hostile::small_files),
+    ("zeros_that_were_written_are_read_again", hostile::zeros_come_back),
+    ("the_recorder_keeps_its_mask_and_follows_no_link", hostile::private_files),
+    ("the_recorder_answers_no_stranger", hostile::strange_callers),
+    ("another_user_records_and_checks_without_rights", hostile::without_rights),
+    ("a_changed_recording_is_an_error_or_bounded", hostile::mutations),
     ("an_interrupt_leaves_nothing_behind", interrupts),
     ("a_kill_leaves_nothing_behind", kills),
 ];

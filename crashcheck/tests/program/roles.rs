@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +57,9 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "check-and-meddle" => check_and_meddle(&dir),
         "recover-in-place" => recover(&dir, false),
         "recover-by-rename" => recover(&dir, true),
+        "call" => call(&dir),
+        "publish-without-rights" => rightless(&dir).and_then(|()| publish(&dir, true, true)),
+        "check-without-rights" => rightless(&dir).and_then(|()| check_publish(&dir)),
         "check-nothing" => Ok(()),
         "check-hangs" => loop {
             thread::sleep(Duration::from_secs(1));
@@ -73,6 +77,37 @@ pub(crate) fn play(role: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says to a socket what a tracer says, and prints what it hears.
+fn call(socket: &Path) -> Done {
+    let mut to = UnixStream::connect(socket)?;
+    // Whoever hangs up at once may not even hear it.
+    let _ = to.write_all(b"begins\n");
+    let mut heard = String::new();
+    let _ = io::BufReader::new(to).read_line(&mut heard);
+    println!("{}", if heard.is_empty() { "nothing" } else { &heard });
+    Ok(())
+}
+
+/// Fails if this program may do what only root may, or sees a process that is not its own.
+fn rightless(dir: &Path) -> Done {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+    let none = ["CapInh:", "CapPrm:", "CapEff:"].iter().all(|name| field(name) == "0000000000000000");
+    let is_anybody = field("Uid:").split('\t').all(|uid| uid == "65534") && field("Groups:").is_empty();
+    if !none || !is_anybody || field("NoNewPrivs:") != "1" {
+        return Err(io::Error::other(format!("rights are left: {status}")));
+    }
+    let outer: u32 = env::var("OUTER_PID").ok().and_then(|pid| pid.parse().ok()).unwrap_or(u32::MAX);
+    if Path::new(&format!("/proc/{outer}")).exists() || fs::read("/proc/1/environ").is_ok() {
+        return Err(io::Error::other("others' processes are seen"));
+    }
+    if fs::write("/etc/crashcheck-was-here", "").is_ok() {
+        return Err(io::Error::other("/etc can be written"));
+    }
+    File::create(dir.join("may-write")).and_then(|_| fs::remove_file(dir.join("may-write")))
 }
 
 fn ack(text: &str) {

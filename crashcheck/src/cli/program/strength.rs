@@ -161,7 +161,7 @@ fn fault_options(args: &FaultArgs) -> anyhow::Result<faults::Options> {
     Ok(faults::Options {
         record: record::Options {
             dir: args.dir.clone(),
-            command: args.command.clone(),
+            command: args.checker.user.map_or_else(|| args.command.clone(), |user| user.lent(&args.command)),
             limit: 256 << 20,
             patience: Some(std::time::Duration::from_secs(args.time_limit)),
             fault: None,
@@ -178,6 +178,7 @@ fn fault_options(args: &FaultArgs) -> anyhow::Result<faults::Options> {
         check: (args.checker.check.is_some() || args.checker.expect.is_some())
             .then(|| checker_options(&args.checker, &recording))
             .transpose()?,
+        user: args.checker.user,
         states: args.states,
         profile: args.profile,
     })

@@ -88,6 +88,7 @@ impl Desk {
         let private = fs::Permissions::from_mode(0o700);
         let home = tempfile::Builder::new().prefix("crashcheck-").permissions(private).tempdir_in(place)?;
         let listener = UnixListener::bind(home.path().join("desk"))?;
+        fs::set_permissions(home.path().join("desk"), fs::Permissions::from_mode(0o600))?;
         Ok(Self { home, listener })
     }
 
@@ -103,15 +104,21 @@ impl Desk {
         drop(UnixStream::connect(self.path()));
     }
 
+    /// The first caller who is who we are. The directory keeps others out; a call of theirs is hung up on all
+    /// the same, and does not take the tracer's place.
+    fn call(&self) -> Option<UnixStream> {
+        loop {
+            let (caller, _) = self.listener.accept().ok()?;
+            let peer = getsockopt(&caller, PeerCredentials);
+            if peer.is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw()) {
+                return Some(caller);
+            }
+        }
+    }
+
     /// Notes what the first caller says, until it hangs up.
     pub fn serve(&self, tape: &Tape) {
-        let Ok((caller, _)) = self.listener.accept() else { return };
-        // The directory keeps others out; a call of theirs counts for nothing all the same.
-        if getsockopt(&caller, PeerCredentials)
-            .is_ok_and(|peer| peer.uid() != nix::unistd::geteuid().as_raw())
-        {
-            return;
-        }
+        let Some(caller) = self.call() else { return };
         // Nobody else is to call, and a recorder that is killed is to leave nothing.
         let _ = fs::remove_dir_all(self.home.path());
         let Ok(mut to) = caller.try_clone() else { return };
