@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ mod submitted;
 
 pub use claim::Claim;
 pub use damage::Scrubbed;
+use snapshots::Place;
 pub use snapshots::SnapshotWriter;
 use submitted::Written;
 
@@ -52,10 +54,10 @@ pub struct Engine<V: Vfs = OsVfs> {
     shared: Arc<Shared<V>>,
     shape: Shape,
     epoch: Epoch,
-    /// Whether a clean close preceded, so that old files may be mapped.
-    clean: bool,
     /// Where the last scrub ended; held by the one that runs.
     scrubbed: Mutex<Option<damage::Scrub>>,
+    /// Unfinished snapshot writers.
+    writers: Arc<AtomicUsize>,
     claims: claim::Claims,
 }
 
@@ -131,9 +133,8 @@ impl<V: Vfs> Engine<V> {
         let shared = Arc::new(Shared::new(front, log, options, space, usage, lock));
         shared.attend_reserve().inspect_err(|_| shared.shut())?;
         report.caveat = shared.log().vfs.caveat().map_err(Error::io("look at", "the file system"))?;
-        let clean = report.clean;
-        let (scrubbed, claims) = Default::default();
-        Ok((Self { shared, shape, epoch, clean, scrubbed, claims }, report))
+        let (scrubbed, writers, claims) = Default::default();
+        Ok((Self { shared, shape, epoch, scrubbed, writers, claims }, report))
     }
 
     /// Whose store it is.
@@ -427,7 +428,11 @@ impl<V: Vfs> Engine<V> {
         self.shared.maintain()
     }
 
-    /// A writer for a snapshot of a group at `id`. Nothing counts until it is published or installed.
+    /// A writer for a snapshot of a group at `id`. Nothing counts until it is published or installed. At most 64
+    /// may be unfinished, and the first four of them have threads of their own.
+    ///
+    /// # Errors
+    /// `Overloaded` if there are as many already.
     pub fn snapshot_writer(
         &self,
         group: GroupId,
@@ -435,6 +440,7 @@ impl<V: Vfs> Engine<V> {
         membership: &[u8],
     ) -> Result<SnapshotWriter<'_, V>> {
         let incarnation = self.group(group)?.incarnation;
+        let (place, threads) = Place::take(&self.writers)?;
         let Identity { cluster, node, store } = self.shape.identity;
         let spec =
             SnapshotSpec { store, cluster, node, group, incarnation, id, membership: membership.to_vec() };
@@ -442,8 +448,9 @@ impl<V: Vfs> Engine<V> {
         let options = &self.shared.options;
         let known = self.shared.snapshots.clone();
         let builder = SnapshotBuilder::new(vfs, spec, options.zstd_level, options.chunk_bytes, known);
-        let builder = builder.map_err(Error::io("start", SNAPSHOTS))?.on_threads(options.packing_threads());
-        Ok(SnapshotWriter { engine: self, builder, group, id })
+        let builder = builder.map_err(Error::io("start", SNAPSHOTS))?;
+        let builder = builder.on_threads(if threads { options.packing_threads() } else { 0 });
+        Ok(SnapshotWriter { engine: self, builder, group, id, _place: place })
     }
 
     /// The pointer to a group's snapshot.
@@ -457,8 +464,7 @@ impl<V: Vfs> Engine<V> {
         let pointer = pointer.ok_or(Error::NoSnapshot { group })?;
         let vfs = self.shared.log().vfs.clone();
         let known = &self.shared.snapshots;
-        let reader =
-            SnapshotReader::open_pinned(&vfs, &self.shape.identity, pointer.digest, self.clean, known);
+        let reader = SnapshotReader::open_pinned(&vfs, &self.shape.identity, pointer.digest, known);
         let reader = reader.map_err(|fault| Error::Snapshot { fault })?;
         Ok(reader.on_threads(self.shared.options.unpacking_threads()))
     }

@@ -21,6 +21,8 @@ pub enum OverloadReason {
     Entries,
     /// One group holds its half of the window.
     GroupShare,
+    /// As many snapshots as may be are being written.
+    Snapshots,
 }
 
 fn in_group(group: Option<GroupId>) -> String {

@@ -12,7 +12,7 @@ use crate::log::{repair, spares};
 use crate::planted::Bug;
 use crate::quarantine;
 use crate::scan::{Scan, Window, scan};
-use crate::segment::{self, Header, HeaderFact, Run, Seal, Trailer};
+use crate::segment::{self, EntryRef, Header, HeaderFact, Run, Seal, Trailer};
 use crate::state::{self, Groups};
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, read_exact_at};
@@ -71,17 +71,16 @@ impl<V: Vfs> SegmentFact<V> {
     /// What does not hold in a footer besides the trailer and the runs.
     pub fn footer_fault(&self, footer: &FooterFact) -> Result<Option<&'static str>> {
         let HeaderFact::Ours(header) = &self.header else { return Ok(None) };
-        let [table, _, state] = footer.trailer.parts();
-        let salt = crate::checksum::seed(header.place().salt::<V>());
-        for (part, sum, what) in [
-            (table, footer.trailer.table_crc, "the entry table does not hold"),
-            (state, footer.trailer.state_crc, "the state does not hold"),
-        ] {
-            if crate::checksum::crc(salt, &read_part(&self.file, self.id, part)?) != sum {
-                return Ok(Some(what));
-            }
+        if self.entry_table(header, &footer.trailer)?.is_none() {
+            return Ok(Some("the entry table does not hold"));
         }
-        Ok(None)
+        Ok(self.sealed_state()?.is_none().then_some("the state does not hold"))
+    }
+
+    /// Where the entries of a sealed segment are; `None` if its entry table does not hold.
+    pub fn entry_table(&self, header: &Header, trailer: &Trailer) -> Result<Option<Vec<EntryRef>>> {
+        let table = segment::read_table::<V>(&self.file, trailer, &header.place());
+        table.map_err(Error::io("read", segment::file_name(self.id)))
     }
 
     /// Walks the segment although it has a footer.
@@ -202,7 +201,9 @@ pub fn look<V: Vfs>(
         _ => {}
     }
     let mut fact = SegmentFact { id, file, len, floor, header, footer: None, bad_footer: None, scan: None };
-    if let HeaderFact::Ours(header) = header {
+    if let HeaderFact::Ours(header) = header
+        && !is_overlong(len, shape)
+    {
         read_footer(&mut fact, &header)?;
     }
     if fact.footer.is_none() {
@@ -232,18 +233,27 @@ fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()>
     let Some(trailer) = trailer.map_err(Error::io("read", segment::file_name(fact.id)))? else {
         return Ok(());
     };
-    let [_, part, _] = trailer.parts();
-    let raw = read_part(&fact.file, fact.id, part)?;
-    match segment::decode_runs::<V>(&raw, &trailer, &header.place()) {
+    let runs = segment::read_runs::<V>(&fact.file, &trailer, &header.place());
+    let runs = runs.map_err(Error::io("read", segment::file_name(fact.id)))?;
+    // Of a segment with damaged entries every entry is looked at, by way of the table.
+    let listed = trailer.lost == 0 || fact.entry_table(header, &trailer)?.is_some();
+    match runs.filter(|_| listed) {
         Some(runs) => fact.footer = Some(FooterFact { trailer, runs }),
         None => fact.bad_footer = Some(trailer.seal),
     }
     Ok(())
 }
 
+/// Whether a file is longer than a segment ever is. An open sets the length of an unfinished one anew, by way
+/// of one byte more.
+#[must_use]
+pub fn is_overlong(len: u64, shape: &Shape) -> bool {
+    len > shape.size.saturating_add(1)
+}
+
 /// Reads a part of a footer.
-pub fn read_part<F: File>(file: &F, id: SegmentId, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
-    // The trailer was believed and its parts lie within the file: the length is bounded by it.
+fn read_part<F: File>(file: &F, id: SegmentId, part: std::ops::Range<u64>) -> Result<Vec<u8>> {
+    // The trailer was believed and its parts lie within the file, which is not longer than a segment.
     let mut raw = vec![0; usize::try_from(part.end - part.start).expect("within a segment")];
     read_exact_at(file, &mut raw, part.start).map_err(Error::io("read", segment::file_name(id)))?;
     Ok(raw)
@@ -258,7 +268,8 @@ pub fn walk<V: Vfs>(
     floor: Position,
 ) -> Result<Option<Scan>> {
     let template = Header { segment: id, ..first_header(shape) };
-    let result = Window::new(file).and_then(|mut w| scan::<V>(&mut w, header, &template, floor));
+    let result =
+        Window::up_to(file, shape.size).and_then(|mut w| scan::<V>(&mut w, header, &template, floor));
     match result {
         Err(_) if V::planted(Bug::ReadErrorIsEnd) => Ok(None),
         other => other.map_err(Error::io("read", segment::file_name(id))),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::evidence;
-use crate::facts::{Facts, gather};
+use crate::facts::{Facts, gather, is_overlong};
 use crate::frame::{Frame, Place};
 use crate::identity;
 use crate::index::{Index as EntryIndex, Location};
@@ -24,7 +24,7 @@ use crate::recovery::{self, Plan, owned};
 use crate::report::RecoveryReport;
 use crate::scan::{Scan, Window, places, records};
 use crate::segment::{EntryRef, file_name};
-use crate::snapshot::reader::{SnapshotReader, verify as verify_snapshot};
+use crate::snapshot::reader::{Seen, SnapshotReader};
 use crate::state::{Group, Groups};
 use crate::status::GroupStatus;
 use crate::types::{
@@ -182,7 +182,7 @@ impl<V: Vfs> Store<V> {
             let (path, salt) = (file_name(fact.id), header.place().salt::<V>());
             let file = vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
             let trailer = fact.footer.map(|f| f.trailer);
-            let mut readable = Readable::new(path, salt, file, trailer, false);
+            let mut readable = Readable::new(path, salt, file, trailer);
             readable.entries = view.tables.remove(&fact.id).unwrap_or_default();
             sealed.insert(fact.id, Arc::new(readable));
         }
@@ -252,10 +252,10 @@ impl<V: Vfs> Store<V> {
     }
 
     /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
-    /// one.
+    /// one. Each counts as its bytes and [`Entry::OVERHEAD`].
     pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut bytes = 0;
+        let mut bytes = 0_u64;
         for index in range.start.0..range.end.0 {
             let location = self.locate(group, Index(index))?;
             let reader = match &location {
@@ -263,7 +263,7 @@ impl<V: Vfs> Store<V> {
                 Location::Active(..) => &self.newest,
             };
             let entry = reader.read(&location)?;
-            bytes += entry.data.len() as u64;
+            bytes = bytes.saturating_add(entry.cost());
             if bytes > max_bytes && !entries.is_empty() {
                 break;
             }
@@ -285,7 +285,7 @@ impl<V: Vfs> Store<V> {
     pub fn snapshot_reader(&self, group: GroupId) -> Result<SnapshotReader<V>> {
         let pointer = self.known(group)?.snapshot.map(|(_, p)| p).filter(|p| p.owner == SnapshotOwner::Owned);
         let pointer = pointer.ok_or(Error::NoSnapshot { group })?;
-        let reader = SnapshotReader::open(&self.vfs, &self.shape.identity, pointer.digest, false);
+        let reader = SnapshotReader::open(&self.vfs, &self.shape.identity, pointer.digest);
         reader.map_err(|fault| Error::Snapshot { fault })
     }
 
@@ -350,17 +350,28 @@ fn verify_in<V: Vfs>(vfs: &V, shape: &Shape, groups: &Groups) -> Result<Verified
     }
     let alarm = |damage: &Damage, at| ((damage.file.clone(), damage.from, damage.what.clone()), at);
     let mut alarms: BTreeSet<_> = out.damage.iter().map(|damage| alarm(damage, None)).collect();
+    // Nothing is read or named twice because two pointers name it.
+    let (mut seen, mut known, mut files) = (Seen::default(), BTreeMap::new(), BTreeSet::new());
     for (group, digest, _) in owned(groups.iter().map(|(id, g)| (*id, g))) {
         out.snapshots += 1;
         let pointer = groups[&group].snapshot.map(|(position, _)| position);
-        for fault in verify_snapshot(vfs, &shape.identity, digest) {
+        if let Some(first) = known.get(&digest) {
+            alarms.extend(Option::as_ref(first).map(|damage| alarm(damage, pointer)));
+            continue;
+        }
+        let mut first = None;
+        for fault in seen.verify(vfs, &shape.identity, digest) {
             // A file that is gone has no bytes to name.
             let len = vfs.open(fault.file(), Access::Read).and_then(|file| file.len()).unwrap_or(0);
             let file = fault.file().to_owned();
             let damage = Damage { file, from: 0, to: len, what: fault.to_string() };
             alarms.insert(alarm(&damage, pointer));
-            out.damage.push(damage);
+            first.get_or_insert_with(|| damage.clone());
+            if files.insert(damage.file.clone()) {
+                out.damage.push(damage);
+            }
         }
+        known.insert(digest, first);
     }
     Ok((out, alarms))
 }
@@ -383,6 +394,9 @@ fn verify_segment<V: Vfs>(
         let (from, to) = (range.start, range.end);
         out.damage.push(Damage { file: path.clone(), from, to, what: what.to_owned() });
     };
+    if is_overlong(fact.len, shape) {
+        damage(shape.size..fact.len, "the file is longer than a segment");
+    }
     let scan = match &fact.scan {
         Some(scan) => Some(scan.clone()),
         None => crate::facts::walk::<V>(&fact.file, fact.id, &fact.header, shape, fact.floor)?,

@@ -375,7 +375,7 @@ impl<V: Vfs> Log<V> {
             sync()?;
         }
         let file = self.vfs.open(&reader.path, Access::Read).map_err(Error::io("open", &reader.path))?;
-        let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer), true);
+        let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer));
         self.sealed.insert(id, Arc::new(sealed));
         for segment in self.index.take_emptied() {
             self.dead.insert(segment, self.position);
@@ -543,7 +543,7 @@ pub fn start_segment<V: Vfs>(
         chain: encoded.header.chain_after(),
         echo: Vec::new(),
         free,
-        reader: Arc::new(Readable::new(path, place.salt::<V>(), file, None, false)),
+        reader: Arc::new(Readable::new(path, place.salt::<V>(), file, None)),
         // Numbers of a group may grow while the segment is active.
         state_bound: payload.len() + groups.len() * 48 + 16,
         state_most: usize::try_from(most + STATE_OVERHEAD).expect("a segment is in memory"),

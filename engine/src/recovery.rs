@@ -585,7 +585,7 @@ pub fn check_snapshots<V: Vfs>(
         let names: &Vec<String> = names.as_ref().expect("just listed");
         let there = |hash: &Digest| names.binary_search(&format!("{hash}.chunk")).is_ok();
         if let Entry::Vacant(unknown) = whole.entry(digest) {
-            unknown.insert(match SnapshotReader::open(vfs, &shape.identity, digest, false) {
+            unknown.insert(match SnapshotReader::open(vfs, &shape.identity, digest) {
                 Ok(reader) => reader.chunks().iter().all(|c| there(&c.hash)),
                 Err(fault @ SnapshotFault::Unreadable { .. }) => return Err(Error::Snapshot { fault }),
                 Err(_) => false,

@@ -7,6 +7,7 @@
 //! names if a later mark covers it: it was acknowledged, and a peer can give those payloads back. I
 //! never write.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::frame::{self, BadFrame, Frame, FrameKind, Place, Probe};
@@ -31,10 +32,15 @@ pub struct Window<'a, F> {
 impl<'a, F: File> Window<'a, F> {
     /// A view of the whole file.
     pub fn new(file: &'a F) -> io::Result<Self> {
-        Ok(Self { file, len: file.len()?, start: 0, bytes: Vec::new() })
+        Self::up_to(file, u64::MAX)
     }
 
-    /// The file's length.
+    /// A view of the file, but of no more than its first bytes.
+    pub fn up_to(file: &'a F, most: u64) -> io::Result<Self> {
+        Ok(Self { file, len: file.len()?.min(most), start: 0, bytes: Vec::new() })
+    }
+
+    /// The length of what is viewed.
     #[must_use]
     pub fn file_len(&self) -> u64 {
         self.len
@@ -218,13 +224,45 @@ fn find_epoch<V: Vfs>(window: &mut Window<'_, V::File>, template: &Header) -> io
     Ok(None)
 }
 
+/// What stands beyond the end of a walk, and the two questions that the walk asks of it for each frame.
+struct Survey {
+    /// In the order of their offsets.
+    found: Vec<Later>,
+    /// The largest mark of each header and those after it.
+    marks: Vec<Position>,
+    /// The first twin of each frame, by where the frame is.
+    twins: BTreeMap<u32, frame::Header>,
+}
+
+impl Survey {
+    fn new(found: Vec<Later>) -> Self {
+        let mut marks: Vec<_> = found.iter().map(|l| l.header.mark).collect();
+        for n in (1..marks.len()).rev() {
+            marks[n - 1] = marks[n - 1].max(marks[n]);
+        }
+        let twins = found.iter().rev().map(|l| l.header).filter(|h| h.is_twin);
+        let twins = twins.map(|h| (h.offset - h.twin, h)).collect();
+        Self { found, marks, twins }
+    }
+
+    fn twin_of(&self, at: u32) -> Option<frame::Header> {
+        self.twins.get(&at).copied()
+    }
+
+    /// The largest mark in a header at or after an offset; 0 for none.
+    fn mark_from(&self, at: u32) -> Position {
+        let from = self.found.partition_point(|l| l.header.offset < at);
+        self.marks.get(from).copied().unwrap_or(Position(0))
+    }
+}
+
 struct Walk<'a, 'b, V: Vfs> {
     window: &'a mut Window<'b, V::File>,
     place: Place,
     salt: u64,
     /// Whether position and chain are known; without a header the first checkpoint gives them.
     anchored: bool,
-    survey: Option<Vec<Later>>,
+    survey: Option<Survey>,
     scan: Scan,
     reason: Option<BadFrame>,
 }
@@ -243,7 +281,7 @@ impl<V: Vfs> Walk<'_, '_, V> {
         if V::planted(Bug::TwinIgnored) {
             return Ok(false);
         }
-        let twin = self.survey()?.iter().map(|l| l.header).find(|h| h.is_twin && h.offset - h.twin == at);
+        let twin = self.survey()?.twin_of(at);
         if let Some(header) = twin.filter(|h| self.follows(h)) {
             match self.open(&header)? {
                 Ok(frame) => {
@@ -257,7 +295,7 @@ impl<V: Vfs> Walk<'_, '_, V> {
         let last = frame.header.last();
         let marked = V::planted(Bug::HollowAboveMark)
             || self.scan.floor >= last
-            || self.survey()?.iter().any(|l| l.header.offset >= at && l.header.mark >= last);
+            || self.survey()?.mark_from(at) >= last;
         if V::planted(Bug::RotTakenForTorn) || !marked {
             return Ok(false);
         }
@@ -313,25 +351,33 @@ impl<V: Vfs> Walk<'_, '_, V> {
         Ok(())
     }
 
-    /// Every believed header from here to the end of the file.
-    fn survey(&mut self) -> io::Result<&[Later]> {
+    /// Every believed header from here to the end of the file, but for those within a whole frame: its payload
+    /// may hold anything. (W5) No byte is checked more than twice, whatever headers claim: no writer lets frames
+    /// overlap, so those that do not hold have together no more bytes than the file.
+    fn survey(&mut self) -> io::Result<&Survey> {
         if self.survey.is_none() {
             let mut found = Vec::new();
             let mut at = self.scan.offset;
+            let mut broken = self.window.file_len();
             while u64::from(at) < self.window.file_len() {
+                let mut taken = self.place.unit;
                 if let Some(header) = self.probe(at)? {
                     let later = match self.open(&header)? {
                         Ok(f) => Later { header, whole: true, items: f.items, echo: f.echo },
                         Err(bad) => Later { header, whole: false, items: bad.items, echo: Vec::new() },
                     };
+                    match broken.checked_sub(u64::from(header.frame_len)) {
+                        Some(left) if !later.whole => broken = left,
+                        _ => taken = header.frame_len,
+                    }
                     found.push(later);
                 }
-                let Some(next) = at.checked_add(self.place.unit) else { break };
+                let Some(next) = at.checked_add(taken) else { break };
                 at = next;
             }
-            self.survey = Some(found);
+            self.survey = Some(Survey::new(found));
         }
-        Ok(self.survey.as_deref().expect("just made"))
+        Ok(self.survey.as_ref().expect("just made"))
     }
 
     fn finish(mut self) -> io::Result<Scan> {
@@ -341,7 +387,7 @@ impl<V: Vfs> Walk<'_, '_, V> {
         }
         self.survey()?;
         let survey = self.survey.take().expect("just made");
-        self.scan.later = survey.into_iter().filter(|l| l.header.offset >= end).collect();
+        self.scan.later = survey.found.into_iter().filter(|l| l.header.offset >= end).collect();
         self.scan.broken = self.reason;
         Ok(self.scan)
     }

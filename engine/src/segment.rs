@@ -3,8 +3,9 @@
 //! I own the layout of the header and of the footer. (S1) The header takes the first alignment unit
 //! and names the cut of the predecessor: position and chain. (S2) The first frame is a checkpoint of
 //! every group as of that cut, with a twin. (S3) Bytes below a durable mark never change while they
-//! are needed. (S4) The footer's trailer is the last bytes of the file, whatever its length. I do
-//! not know other segments (see log) nor what a bad frame means (see recovery).
+//! are needed. (S4) The footer's trailer is the last bytes of the file, which may be shorter than a segment
+//! and is never longer. (S5) What a footer claims is checked as it is read, against the file and row against
+//! row. I do not know other segments (see log) nor what a bad frame means (see recovery).
 
 use std::ops::Range;
 
@@ -286,6 +287,11 @@ pub struct EntryRef {
 }
 
 impl EntryRef {
+    /// Where the entry's bytes end in the file.
+    fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.len)
+    }
+
     /// Reads one of the entry table.
     #[must_use]
     pub fn decode(raw: &[u8; ENTRY_LEN]) -> Self {
@@ -563,12 +569,70 @@ pub fn read_trailer<V: Vfs>(file: &V::File, place: &Place) -> std::io::Result<Op
     Ok(Trailer::decode::<V>(&raw, place, len))
 }
 
-/// Reads a run table; `None` if its checksum or a run does not hold.
-#[must_use]
-pub fn decode_runs<V: Vfs>(raw: &[u8], trailer: &Trailer, place: &Place) -> Option<Vec<Run>> {
-    if crc(seed(place.salt::<V>()), raw) != trailer.runs_crc && !V::planted(Bug::RunsUnchecked) {
-        return None;
+/// How many rows of a footer's table are read at once.
+const ROWS: u64 = 1024;
+
+/// Reads a table of a footer some rows at a time, until one of them is refused; what its checksum is, or
+/// `None` after a refusal. Memory is taken only for rows that were taken: a claim alone costs none.
+fn read_rows<const LEN: usize>(
+    file: &impl File,
+    part: Range<u64>,
+    seed: u32,
+    mut take: impl FnMut(&[u8; LEN]) -> bool,
+) -> std::io::Result<Option<u32>> {
+    let mut raw = Vec::new();
+    let (mut at, mut sum) = (part.start, seed);
+    while at < part.end {
+        let len = (part.end - at).min(ROWS * LEN as u64);
+        raw.resize(usize::try_from(len).expect("some rows"), 0);
+        crate::vfs::read_exact_at(file, &mut raw, at)?;
+        if !raw.as_chunks::<LEN>().0.iter().all(&mut take) {
+            return Ok(None);
+        }
+        sum = crc(sum, &raw);
+        at += len;
     }
-    let (runs, rest) = raw.as_chunks::<RUN_LEN>();
-    rest.is_empty().then(|| runs.iter().map(|r| Run::decode(r, trailer.entries)).collect())?
+    Ok(Some(sum))
+}
+
+/// Reads a run table; `None` if its checksum or a run does not hold, or two runs share entries.
+pub fn read_runs<V: Vfs>(
+    file: &V::File,
+    trailer: &Trailer,
+    place: &Place,
+) -> std::io::Result<Option<Vec<Run>>> {
+    let [_, part, _] = trailer.parts();
+    let unchecked = V::planted(Bug::RunsUnchecked);
+    let (mut runs, mut end) = (Vec::new(), 0);
+    let sum = read_rows(file, part, seed(place.salt::<V>()), |raw| {
+        let run = Run::decode(raw, trailer.entries).filter(|run| run.start >= end || unchecked);
+        end = run.map_or(end, |run| run.start + run.count);
+        runs.extend(run);
+        run.is_some()
+    })?;
+    Ok((sum.is_some_and(|sum| sum == trailer.runs_crc || unchecked)).then_some(runs))
+}
+
+/// Reads an entry table; `None` if its checksum does not hold, or if entries lie outside of the frames or
+/// share bytes.
+pub fn read_table<V: Vfs>(
+    file: &V::File,
+    trailer: &Trailer,
+    place: &Place,
+) -> std::io::Result<Option<Vec<EntryRef>>> {
+    let [part, ..] = trailer.parts();
+    let frames = u64::from(place.unit)..=u64::from(trailer.cut);
+    let mut table = Vec::new();
+    let sum = read_rows(file, part, seed(place.salt::<V>()), |raw| {
+        let at = EntryRef::decode(raw);
+        table.push(at);
+        frames.contains(&u64::from(at.offset)) && frames.contains(&at.end())
+    })?;
+    if sum != Some(trailer.table_crc) {
+        return Ok(None);
+    }
+    let mut places: Vec<_> = table.iter().map(|at| (u64::from(at.offset), at.end())).collect();
+    places.sort_unstable();
+    let apart = places.is_sorted_by(|(_, end), (next, _)| end <= next);
+    Ok(apart.then_some(table))
 }

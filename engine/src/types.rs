@@ -155,6 +155,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What an entry counts in a read with a limit besides its bytes: about what it takes in memory.
+    pub const OVERHEAD: u64 = 64;
+
+    /// What it counts in a read with a limit.
+    pub(crate) fn cost(&self) -> u64 {
+        self.data.len() as u64 + Self::OVERHEAD
+    }
+
     /// A command of the given index and term.
     #[must_use]
     pub fn command(index: u64, term: u64, data: impl Into<Arc<[u8]>>) -> Self {

@@ -105,9 +105,6 @@ pub trait Vfs: Clone + Send + Sync + 'static {
 
 /// An open file description.
 pub trait File: Send + Sync + 'static {
-    /// A read-only view of the file's bytes.
-    type Map: AsRef<[u8]> + Send + Sync + 'static;
-
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
 
@@ -154,9 +151,6 @@ pub trait File: Send + Sync + 'static {
 
     /// Whether `path` still names this file's inode.
     fn is_named(&self, path: &str) -> io::Result<bool>;
-
-    /// Maps the whole file for reading. The caller knows that nobody shortens it meanwhile.
-    fn map(&self) -> io::Result<Self::Map>;
 }
 
 /// Reads exactly `buf.len()` bytes; goes on after `EINTR` and short counts; `UnexpectedEof` if the

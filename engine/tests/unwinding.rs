@@ -82,8 +82,6 @@ impl BrokenFile {
 }
 
 impl File for BrokenFile {
-    type Map = <MemFile as File>::Map;
-
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -109,9 +107,6 @@ impl File for BrokenFile {
     }
     fn is_named(&self, path: &str) -> io::Result<bool> {
         self.inner.is_named(path)
-    }
-    fn map(&self) -> io::Result<Self::Map> {
-        self.inner.map()
     }
 }
 

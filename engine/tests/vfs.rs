@@ -50,7 +50,6 @@ contracts! {
     a_cut_forgets_the_bytes,
     read_only_refuses_writes,
     the_lock_is_the_inodes,
-    a_mapping_shows_the_bytes,
     syncs_succeed,
     entropy_differs,
 }
@@ -212,16 +211,6 @@ fn the_lock_is_the_inodes<V: Vfs>(vfs: &V) {
     assert!(!second.try_lock().unwrap(), "kept when another description closes");
     drop(first);
     assert!(second.try_lock().unwrap(), "given back at close");
-}
-
-fn a_mapping_shows_the_bytes<V: Vfs>(vfs: &V) {
-    let file = vfs.create("f").unwrap();
-    assert_eq!(file.map().unwrap().as_ref(), b"");
-    write_all_at::<V>(&file, &[3; 5000], 0).unwrap();
-    let map = vfs.open("f", Access::Read).unwrap().map().unwrap();
-    drop(file);
-    vfs.remove("f").unwrap();
-    assert_eq!(map.as_ref(), [3; 5000]);
 }
 
 fn syncs_succeed<V: Vfs>(vfs: &V) {

@@ -182,7 +182,7 @@ impl<V: Disk> Host<V> {
     /// is lost, so nothing may be called lost.
     fn read_error(&mut self, salt: u8) {
         self.close_quietly();
-        self.arm(u64::from(salt & 63), &[CallKind::Read, CallKind::Map, CallKind::List], Fault::Errno(EIO));
+        self.arm(u64::from(salt & 63), &[CallKind::Read, CallKind::List], Fault::Errno(EIO));
         self.open_twice();
     }
 

@@ -140,8 +140,7 @@ def segment_header(head):
 def footer(found):
     """A footer whose runs hold."""
     last, runs = found.footer
-    table, _, _ = segments.parts(found.data, last)
-    holds = int(crc(found.place.salt, table) == last.checks[0])
+    holds = int(segments.table_holds(found.data, last, found.place))
     run = "; ".join(
         f"{r.kind}.{r.group}.{r.incarnation}.{r.index}.{r.term}.{r.leader.hex()}x{r.count}+{r.start}" for r in runs
     )

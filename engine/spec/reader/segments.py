@@ -80,12 +80,15 @@ def run_table(data, found, place):
     _, raw, _ = parts(data, found)
     if crc(place.salt, raw) != found.checks[1]:
         return None
-    runs = []
+    runs, end = [], 0
     for group, incarnation, index, term, count, start, kind, tag, _, leader in RUN.iter_unpack(raw):
         if not 1 <= kind <= MEMBERSHIP or tag > 16 or count == 0:
             return None
         if start + count > min(found.entries, LOW) or index + count > MASK:
             return None
+        if start < end:
+            return None
+        end = start + count
         runs.append(Run(kind, group, incarnation, index, term, leader[:tag], count, start))
     return runs
 
@@ -93,6 +96,18 @@ def run_table(data, found, place):
 def entry_table(data, found):
     """(offset, length, checksum) of each entry; nothing is checked."""
     return list(ENTRY.iter_unpack(parts(data, found)[0]))
+
+
+def table_holds(data, found, place):
+    """Whether the entry table's checksum does, and entries lie within the frames and apart from one another."""
+    if crc(place.salt, parts(data, found)[0]) != found.checks[0]:
+        return False
+    end = place.unit
+    for first, last in sorted((offset, offset + length) for offset, length, _ in entry_table(data, found)):
+        if first < end or last > found.cut:
+            return False
+        end = last
+    return True
 
 
 def sealed_state(data, found, place):

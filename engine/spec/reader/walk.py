@@ -115,15 +115,22 @@ class Walk:
         self.position = self.header.cut
 
     def _surveyed(self):
-        """Every frame with a valid header, from where this was first asked to the end of the file."""
+        """Every frame with a valid header, from where this was first asked to the end of the file, but for
+        those within another."""
         if self._survey is None:
             found, data, unit = [], self.data, self.place.unit
+            # As many bytes as frames that do not hold may have; within a frame no other is looked for.
+            broken = len(data)
             at = data.find(MAGIC, self.offset)
             while at >= 0:
                 head = frames.header(data, at, self.place) if at % unit == 0 else None
                 if head is not None:
                     frame = frames.read(data, head, self.place)
                     found.append(frame)
+                    if frame.grade == WHOLE or head.length > broken:
+                        at = data.find(MAGIC, at + head.length)
+                        continue
+                    broken -= head.length
                 at = data.find(MAGIC, at + 1)
             self._survey = found
         return self._survey

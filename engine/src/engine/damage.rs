@@ -44,8 +44,10 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// Gives back an entry whose bytes were damaged, as a peer has it. Taken only if identity, length and
-    /// checksum are those of the entry that was acknowledged; `false` if the bytes hold already. Durable
-    /// on return. The damaged bytes are kept in `quarantine/`. Writes the whole segment again.
+    /// checksum are those of the entry that was acknowledged; `false` if the bytes hold already.
+    /// **The peer must be trusted**: of an entry the store keeps a CRC-32, which finds accidents, and other
+    /// bytes of the same length with the same CRC-32 are easily made. A host whose peers may lie checks the
+    /// entry itself, or installs a snapshot. Durable on return. The damaged bytes are kept in `quarantine/`. Writes the whole segment again.
     pub fn repair(&self, group: GroupId, entry: &Entry) -> Result<bool> {
         let repaired = {
             let mut front = self.shared.front();
@@ -148,7 +150,7 @@ impl<V: Vfs> Engine<V> {
         Ok(Some(lost))
     }
 
-    /// Repairs entries one by one; says how many were written. Those before an error stay repaired.
+    /// Repairs entries one by one, from a peer that must be trusted; says how many were written. Those before an error stay repaired.
     pub fn repair_range(&self, group: GroupId, entries: &[Entry]) -> Result<u64> {
         entries.iter().try_fold(0, |done, entry| Ok(done + u64::from(self.repair(group, entry)?)))
     }

@@ -23,7 +23,7 @@ type View<V> = (Option<Position>, Vec<(Index, Result<Source<V>>)>);
 
 impl<V: Vfs> Engine<V> {
     /// Reads a range of entries: all of it, or as many from its start as fit `max_bytes`, at least
-    /// one.
+    /// one. Each counts as its bytes and [`Entry::OVERHEAD`], so that many empty ones are bounded too.
     pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut left = max_bytes;
@@ -43,7 +43,7 @@ impl<V: Vfs> Engine<V> {
                     Err(Error::Damaged { .. }) if V::planted(Bug::DamageEndsRead) => return Ok(entries),
                     entry => entry?,
                 };
-                let size = entry.data.len() as u64;
+                let size = entry.cost();
                 if size > left && !entries.is_empty() {
                     return Ok(entries);
                 }

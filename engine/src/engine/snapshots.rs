@@ -1,17 +1,22 @@
 //! Writing a snapshot into the store: streamed, then published or installed in one batch.
 //!
 //! I own the order between a snapshot's files and its pointer. (E5) The files are durable before the
-//! pointer is submitted; a pointer that is refused takes its files with it. I do not know the format of
+//! pointer is submitted; a pointer that is refused takes its files with it. (E6) Unfinished writers are
+//! bounded, and of those the ones with threads. I do not know the format of
 //! either (see snapshot).
 
-use crate::error::{Error, Result};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Error, OverloadReason, Result};
 use crate::evidence::{Act, Event};
 use crate::facts::SNAPSHOTS;
 use crate::quarantine;
 use crate::recovery;
 use crate::report::Lost;
 use crate::snapshot::builder::SnapshotBuilder;
-use crate::snapshot::{collect, hash_of};
+use crate::snapshot::{SnapshotIo, collect, hash_of};
 use crate::submit::{Op, WriteBatch};
 use crate::sync::lock;
 use crate::types::{GroupId, LogId, Outcome, SnapshotOwner, SnapshotPointer};
@@ -25,6 +30,34 @@ pub struct SnapshotWriter<'a, V: Vfs> {
     pub(super) builder: SnapshotBuilder<V>,
     pub(super) group: GroupId,
     pub(super) id: LogId,
+    /// Its place among the unfinished ones.
+    pub(super) _place: Place,
+}
+
+/// Snapshots that may be written at once.
+const MAX_WRITERS: usize = 64;
+/// Of those, how many have threads of their own; the others are packed by the thread that writes them.
+const MAX_WITH_THREADS: usize = 4;
+
+/// A place among the unfinished writers of an engine, given back when it is dropped.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes one; says too whether the writer may have threads.
+    pub(super) fn take(unfinished: &Arc<AtomicUsize>) -> Result<(Self, bool)> {
+        let before = unfinished.fetch_add(1, Ordering::Relaxed);
+        let place = Self(unfinished.clone());
+        if before < MAX_WRITERS {
+            return Ok((place, before < MAX_WITH_THREADS));
+        }
+        Err(Error::Overloaded { reason: OverloadReason::Snapshots, in_flight: 0, until_admission: 0 })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<V: Vfs> SnapshotWriter<'_, V> {
@@ -43,13 +76,14 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
     }
 
     fn finish(self, op: fn(SnapshotPointer) -> Op) -> Result<SnapshotPointer> {
-        let Self { engine, builder, group, id } = self;
+        let Self { engine, builder, group, id, _place } = self;
         let shared = &engine.shared;
-        let sealed = builder.finish().map_err(|e| match crate::error::is_full(&e) {
-            true => Error::NoSpace { doing: "writing a snapshot" },
-            false => Error::Io { doing: "write", path: SNAPSHOTS.into(), source: e },
-        });
-        let sealed = sealed.inspect_err(|e| shared.poison_on(e))?;
+        let sealed = builder.finish().inspect_err(|e| engine.doubt(e)).map_err(|e| {
+            match crate::error::is_full(&e) {
+                true => Error::NoSpace { doing: "writing a snapshot" },
+                false => Error::Io { doing: "write", path: SNAPSHOTS.into(), source: e },
+            }
+        })?;
         let pointer = SnapshotPointer { id, owner: SnapshotOwner::Owned, digest: sealed.digest };
         let before = engine.group(group)?.snapshot;
         let mut batch = WriteBatch::new();
@@ -81,6 +115,15 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
 }
 
 impl<V: Vfs> Engine<V> {
+    /// Poisons if the file system failed to write or sync a snapshot's file. A full disk does not, nor does what
+    /// the builder itself refuses: that a snapshot is too long, or that it failed before.
+    fn doubt(&self, error: &io::Error) {
+        let of_disk = error.get_ref().is_some_and(|inner| inner.is::<SnapshotIo>());
+        if of_disk && !crate::error::is_full(error) {
+            self.shared.poison(&format!("writing a snapshot: {error}"));
+        }
+    }
+
     /// Gives back a chunk of a group's owned snapshot, as a peer has it: a file of the snapshot with the same
     /// bytes before compression. Taken only if the manifest names a chunk with this hash; `false` if that
     /// chunk holds already. Durable on return. What stood there is kept in `quarantine/`, and the group is
@@ -130,11 +173,7 @@ impl<V: Vfs> Engine<V> {
 
 impl<V: Vfs> std::io::Write for SnapshotWriter<'_, V> {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.builder.write(buf).inspect_err(|e| {
-            if !crate::error::is_full(e) {
-                self.engine.shared.poison(&format!("writing a snapshot: {e}"));
-            }
-        })
+        self.builder.write(buf).inspect_err(|e| self.engine.doubt(e))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

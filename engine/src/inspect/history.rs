@@ -76,7 +76,7 @@ impl<V: Vfs> Store<V> {
             _ => Err(Error::io("list", SNAPSHOTS)(e)),
         })?;
         for digest in names.iter().filter_map(|n| Digest::parse(n.strip_suffix(".manifest")?)) {
-            let Ok(reader) = SnapshotReader::open(vfs, &shape.identity, digest, false) else { continue };
+            let Ok(reader) = SnapshotReader::open(vfs, &shape.identity, digest) else { continue };
             found.push(Membership {
                 source: MembershipSource::Snapshot,
                 group: reader.group(),

@@ -1,11 +1,11 @@
-//! A segment that can be read: an open description, the tables that say where its entries are, a mapping.
+//! A segment that can be read: an open description, the tables that say where its entries are.
 //!
-//! I own how bytes of a segment come into memory, and that each entry is checked after it was copied. I do
-//! not know which segments there are (see log).
+//! I own how bytes of a segment come into memory, and that each entry is checked after it was read. (R1)
+//! Bytes are read, never mapped: where a disk errs or a file became shorter, a read is an error and an access
+//! through a mapping is the end of the process. I do not know which segments there are (see log).
 
-use std::borrow::Cow;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::checksum::crc;
 use crate::error::{Error, Result};
@@ -15,6 +15,10 @@ use crate::record::Name;
 use crate::segment::{self, EntryRef, Trailer};
 use crate::types::{Entry, EntryKind};
 use crate::vfs::{File, Vfs, read_exact_at};
+
+/// So many bytes are read without a look at the file's length before.
+const UNASKED: usize = 64 << 10;
+const CUT: &str = "the file is shorter";
 
 /// A segment that can be read.
 pub struct Readable<V: Vfs> {
@@ -28,44 +32,31 @@ pub struct Readable<V: Vfs> {
     pub trailer: Option<Trailer>,
     /// The entry table of a segment that a recovery has not sealed yet.
     pub entries: Vec<EntryRef>,
-    /// Whether it may be mapped: sealed, and known to be readable since the last unclean exit.
-    pub mappable: bool,
-    map: OnceLock<<V::File as File>::Map>,
 }
 
 impl<V: Vfs> Readable<V> {
     /// A segment to read from.
     #[must_use]
-    pub fn new(path: String, salt: u64, file: V::File, trailer: Option<Trailer>, mappable: bool) -> Self {
-        Self { path, salt, file, trailer, entries: Vec::new(), mappable, map: OnceLock::new() }
+    pub fn new(path: String, salt: u64, file: V::File, trailer: Option<Trailer>) -> Self {
+        Self { path, salt, file, trailer, entries: Vec::new() }
     }
 
-    /// Bytes of the file: of the mapping if there may be one, else read.
-    fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
-        let cut = || self.damaged(offset, "the file is shorter");
-        if self.mappable {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let end = start.checked_add(len).ok_or_else(cut)?;
-            return self.mapped()?.get(start..end).map(Cow::Borrowed).ok_or_else(cut);
+    /// Reads bytes of the file in place of what `out` held.
+    fn bytes_into(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        // Before much memory is taken for them.
+        if len > UNASKED && offset + len as u64 > self.file.len().map_err(Error::io("stat", &self.path))? {
+            return Err(self.damaged(offset, CUT));
         }
-        // Before memory is taken for them.
-        if offset + len as u64 > self.file.len().map_err(Error::io("stat", &self.path))? {
-            return Err(cut());
-        }
-        let mut bytes = vec![0; len];
-        read_exact_at(&self.file, &mut bytes, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => cut(),
+        out.clear();
+        out.resize(len, 0);
+        self.fill(offset, out)
+    }
+
+    fn fill(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, out, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(offset, CUT),
             _ => Error::Io { doing: "read", path: self.path.clone(), source: e },
-        })?;
-        Ok(Cow::Owned(bytes))
-    }
-
-    fn mapped(&self) -> Result<&[u8]> {
-        if let Some(map) = self.map.get() {
-            return Ok(map.as_ref());
-        }
-        let map = self.file.map().map_err(Error::io("map", &self.path))?;
-        Ok(self.map.get_or_init(|| map).as_ref())
+        })
     }
 
     fn damaged(&self, offset: u64, what: &'static str) -> Error {
@@ -74,8 +65,9 @@ impl<V: Vfs> Readable<V> {
 
     /// Reads an entry and checks it against its name.
     pub fn entry(&self, name: &Name, at: EntryRef) -> Result<Entry> {
-        // A copy, which is then checked: a mapped segment may be recycled at any moment.
-        let data: Arc<[u8]> = self.bytes(u64::from(at.offset), at.len as usize)?.into();
+        let mut data = Vec::new();
+        self.bytes_into(u64::from(at.offset), at.len as usize, &mut data)?;
+        let data: Arc<[u8]> = data.into();
         let kind = self.check(name, at, &data)?;
         Ok(Entry { id: name.id, leader: name.leader, kind, data })
     }
@@ -106,8 +98,7 @@ impl<V: Vfs> Readable<V> {
     /// Reads the bytes of the entry at a location in this segment, in place of what `data` held.
     pub fn read_into(&self, location: &Location, data: &mut Vec<u8>) -> Result<EntryKind> {
         let (name, at) = self.place(location)?;
-        data.clear();
-        data.extend_from_slice(&self.bytes(u64::from(at.offset), at.len as usize)?);
+        self.bytes_into(u64::from(at.offset), at.len as usize, data)?;
         self.check(name, at, data)
     }
 
@@ -117,7 +108,8 @@ impl<V: Vfs> Readable<V> {
             return Ok(self.entries[n as usize]);
         };
         let [table, ..] = trailer.parts();
-        let raw = self.bytes(table.start + u64::from(n) * segment::ENTRY_LEN as u64, segment::ENTRY_LEN)?;
-        Ok(EntryRef::decode(raw.as_ref().try_into().expect("as many as were asked for")))
+        let mut raw = [0; segment::ENTRY_LEN];
+        self.fill(table.start + u64::from(n) * segment::ENTRY_LEN as u64, &mut raw)?;
+        Ok(EntryRef::decode(&raw))
     }
 }

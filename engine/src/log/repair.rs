@@ -1,7 +1,7 @@
 //! Gives a damaged entry its bytes back.
 //!
 //! I own the exchange of a sealed segment's file for one that holds. (G5) Only bytes that have the length
-//! and the checksum of what was acknowledged are taken. (G6) The damaged bytes are in quarantine and the act
+//! and the checksum of what was acknowledged are taken; a CRC-32 finds accidents, not forgeries. (G6) The damaged bytes are in quarantine and the act
 //! is in evidence, durably, before the file changes. (G7) The new file is whole and
 //! synced before it takes the name, so a crash leaves the one or the other. I do not know who asks.
 
@@ -85,7 +85,7 @@ impl<V: Vfs> Log<V> {
         self.vfs.rename(NEW_NAME, &path).map_err(Error::io("rename to", &path))?;
         self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
         let file = self.vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
-        let readable = Readable::new(path, reader.salt, file, trailer, false);
+        let readable = Readable::new(path, reader.salt, file, trailer);
         self.sealed.insert(segment, std::sync::Arc::new(readable));
         Ok(())
     }

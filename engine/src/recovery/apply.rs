@@ -81,7 +81,7 @@ pub fn apply<V: Vfs>(
         }
     }
     if V::planted(Bug::RecycledBeforeCarry) {
-        adopt(&mut log, facts.segments.iter().take(newest + 1), &unsealed, mark)?;
+        adopt(&mut log, facts.segments.iter().take(newest + 1), mark)?;
         log.recycle(log.position)?;
     }
     let reader = log.active.reader.clone();
@@ -97,7 +97,7 @@ pub fn apply<V: Vfs>(
         reseal(&mut log, &facts.segments[old.at], old, id)?;
     }
     let kept = facts.segments.iter().enumerate().filter(|(at, _)| !unfinished.contains(at)).map(|(_, f)| f);
-    adopt(&mut log, kept, &unsealed, mark)?;
+    adopt(&mut log, kept, mark)?;
     log.recycle(log.position)?;
     clear_unfinished(&mut log, &facts, &unfinished, reused)?;
     if V::planted(Bug::EvidenceAfterAct) {
@@ -293,10 +293,8 @@ impl<V: Vfs> SegmentFact<V> {
 fn adopt<'a, V: Vfs>(
     log: &mut Log<V>,
     facts: impl Iterator<Item = &'a SegmentFact<V>>,
-    unsealed: &[Unsealed],
     mark: Position,
 ) -> Result<()> {
-    let clean = unsealed.is_empty();
     for fact in facts {
         let path = file_name(fact.id);
         let Some(header) = fact.known_header() else { continue };
@@ -312,7 +310,7 @@ fn adopt<'a, V: Vfs>(
         if !live {
             log.dead.entry(fact.id).or_insert(mark);
         }
-        let readable = Readable::new(path, salt, file, trailer, clean);
+        let readable = Readable::new(path, salt, file, trailer);
         log.sealed.insert(fact.id, Arc::new(readable));
     }
     Ok(())

@@ -7,13 +7,13 @@
 use super::{Plan, entries_above};
 use crate::checksum::crc;
 use crate::error::{Error, Result};
-use crate::facts::{FooterFact, SegmentFact, read_part};
+use crate::facts::{FooterFact, SegmentFact};
 use crate::index::Location;
 use crate::planted::Bug;
 use crate::record::Name;
 use crate::report::{Lost, Repair};
 use crate::scan::{Scan, Window, places};
-use crate::segment::{ENTRY_LEN, EntryRef, Header, HeaderFact, file_name};
+use crate::segment::{EntryRef, Header, HeaderFact, file_name};
 use crate::types::SegmentId;
 use crate::vfs::Vfs;
 
@@ -30,13 +30,16 @@ pub(super) fn rotten_by_table<V: Vfs>(fact: &SegmentFact<V>, footer: &FooterFact
     if footer.trailer.lost == 0 {
         return Ok(rotten);
     }
-    let [table, ..] = footer.trailer.parts();
-    let table = read_part(&fact.file, fact.id, table)?;
-    let (refs, _) = table.as_chunks::<ENTRY_LEN>();
+    let table = fact.entry_table(header, &footer.trailer)?;
+    let table = table.ok_or_else(|| Error::Damaged {
+        file: file_name(fact.id),
+        offset: u64::from(footer.trailer.footer),
+        what: "the entry table does not hold",
+    })?;
     let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
     for run in &footer.runs {
         for n in 0..run.count {
-            let (name, at) = (run.name.at(n), EntryRef::decode(&refs[(run.start + n) as usize]));
+            let (name, at) = (run.name.at(n), table[(run.start + n) as usize]);
             if !holds::<V>(&mut window, header, &name, at).map_err(Error::io("read", file_name(fact.id)))? {
                 rotten.push(Rotten { segment: fact.id, name });
             }

@@ -32,6 +32,10 @@ pub struct Swept {
 pub fn load<V: Vfs>(vfs: &V, identity: &Identity, live: &[Digest]) -> ChunkUse {
     let mut table = ChunkUse::default();
     for &digest in live {
+        // Not read twice because it is named twice.
+        if table.add_again(digest) {
+            continue;
+        }
         match read_manifest(vfs, identity, digest) {
             Ok(manifest) => table.add_live(digest, &manifest),
             Err(fault) => table.add_damaged(digest, fault),

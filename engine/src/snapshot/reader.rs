@@ -1,9 +1,10 @@
 //! Reading a snapshot: nothing is given to the caller before it is verified.
 //!
 //! I own the checks that a manifest's digest and each chunk's header, length and hash go through. I
-//! never write. A chunk is copied first and the copy verified, also under a mapping, so that what was
-//! checked is what is given. I do not know pointers: who opens a snapshot brings its digest.
+//! never write. A chunk is read first and what was read is verified, so that what was checked is what is
+//! given. I do not know pointers: who opens a snapshot brings its digest.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +23,6 @@ use crate::vfs::{Access, File, Vfs, read_exact_at};
 pub struct SnapshotReader<V: Vfs> {
     vfs: V,
     manifest: Manifest,
-    mapped: bool,
     /// Threads to load chunks ahead on, once there are any.
     threads: usize,
     ahead: Option<Ahead>,
@@ -35,17 +35,15 @@ pub struct SnapshotReader<V: Vfs> {
 }
 
 impl<V: Vfs> SnapshotReader<V> {
-    /// Opens the snapshot that `digest` names and verifies its manifest. Chunks are read through a
-    /// mapping if `mapped`.
+    /// Opens the snapshot that `digest` names and verifies its manifest.
     ///
     /// # Errors
     /// What is wrong with the manifest.
-    pub fn open(vfs: &V, identity: &Identity, digest: Digest, mapped: bool) -> Result<Self, SnapshotFault> {
+    pub fn open(vfs: &V, identity: &Identity, digest: Digest) -> Result<Self, SnapshotFault> {
         let manifest = read_manifest(vfs, identity, digest)?;
         Ok(Self {
             vfs: vfs.clone(),
             manifest,
-            mapped,
             threads: 0,
             ahead: None,
             scratch: Scratch::default(),
@@ -71,11 +69,10 @@ impl<V: Vfs> SnapshotReader<V> {
         vfs: &V,
         identity: &Identity,
         digest: Digest,
-        mapped: bool,
         known: &Arc<Mutex<ChunkUse>>,
     ) -> Result<Self, SnapshotFault> {
         let pin = Pin::take(vfs, digest, known);
-        let mut reader = Self::open(vfs, identity, digest, mapped)?;
+        let mut reader = Self::open(vfs, identity, digest)?;
         if pin.is_none() {
             return Err(SnapshotFault::Missing { file: FileName::Manifest(digest).path() });
         }
@@ -139,21 +136,28 @@ impl<V: Vfs> SnapshotReader<V> {
     /// What is wrong with the chunk's file.
     pub fn read_chunk(&self, part: &ChunkRef) -> Result<Vec<u8>, SnapshotFault> {
         let mut scratch = Scratch::default();
-        load_chunk(&self.vfs, &self.manifest.spec.store, part, self.mapped, &mut scratch)?;
+        load_chunk(&self.vfs, &self.manifest.spec.store, part, &mut scratch)?;
         Ok(scratch.raw)
     }
 
     /// Reads every chunk and lists those that do not hold.
     #[must_use]
     pub fn damaged_chunks(&self) -> Vec<(ChunkRef, SnapshotFault)> {
+        self.damaged_of(&mut BTreeMap::new())
+    }
+
+    /// As [`damaged_chunks`](Self::damaged_chunks), but reads no chunk of which it is known whether it holds.
+    fn damaged_of(&self, known: &mut Known) -> Vec<(ChunkRef, SnapshotFault)> {
         let mut scratch = Scratch::default();
         let mut parts = self.manifest.chunks.clone();
         parts.sort_unstable_by_key(|part| part.hash);
-        parts.dedup_by_key(|part| part.hash);
-        let mut load = |part: &ChunkRef| {
-            load_chunk(&self.vfs, &self.manifest.spec.store, part, false, &mut scratch).err()
+        parts.dedup();
+        let store = &self.manifest.spec.store;
+        let mut fault = |part: &ChunkRef| {
+            let load = || load_chunk(&self.vfs, store, part, &mut scratch).err();
+            known.entry((part.hash, part.raw_len)).or_insert_with(load).clone()
         };
-        parts.into_iter().filter_map(|part| load(&part).map(|fault| (part, fault))).collect()
+        parts.into_iter().filter_map(|part| fault(&part).map(|fault| (part, fault))).collect()
     }
 }
 
@@ -162,13 +166,13 @@ impl<V: Vfs> SnapshotReader<V> {
     fn load_next(&mut self) -> Result<(), SnapshotFault> {
         let chunks = &self.manifest.chunks[self.next..];
         if self.threads > 0 && chunks.len() > 1 {
-            let (threads, mapped) = (std::mem::take(&mut self.threads), self.mapped);
+            let threads = std::mem::take(&mut self.threads);
             let load = || {
                 let (vfs, store) = (self.vfs.clone(), self.manifest.spec.store);
                 let mut scratch = Scratch::default();
                 move |part: &ChunkRef, memory| {
                     scratch.raw = memory;
-                    load_chunk(&vfs, &store, part, mapped, &mut scratch)?;
+                    load_chunk(&vfs, &store, part, &mut scratch)?;
                     Ok(std::mem::take(&mut scratch.raw))
                 }
             };
@@ -182,7 +186,7 @@ impl<V: Vfs> SnapshotReader<V> {
             });
         }
         self.ahead = None;
-        load_chunk(&self.vfs, &self.manifest.spec.store, &chunks[0], self.mapped, &mut self.scratch)
+        load_chunk(&self.vfs, &self.manifest.spec.store, &chunks[0], &mut self.scratch)
     }
 }
 
@@ -221,12 +225,26 @@ impl<V: Vfs> std::fmt::Debug for SnapshotReader<V> {
     }
 }
 
-/// Names every damaged file of a snapshot. Damage of the manifest hides the chunks.
-pub fn verify<V: Vfs>(vfs: &V, identity: &Identity, digest: Digest) -> Vec<SnapshotFault> {
-    match SnapshotReader::open(vfs, identity, digest, false) {
-        Ok(reader) => reader.damaged_chunks().into_iter().map(|(_, fault)| fault).collect(),
-        Err(fault) => vec![fault],
+/// Chunks that were read, and what is wrong with each.
+type Known = BTreeMap<(Digest, u32), Option<SnapshotFault>>;
+
+/// What a verification of several snapshots has read: a chunk that many name is read once.
+#[derive(Default)]
+pub struct Seen(Known);
+
+impl Seen {
+    /// Names every damaged file of a snapshot. Damage of the manifest hides the chunks.
+    pub fn verify<V: Vfs>(&mut self, vfs: &V, identity: &Identity, digest: Digest) -> Vec<SnapshotFault> {
+        match SnapshotReader::open(vfs, identity, digest) {
+            Ok(reader) => reader.damaged_of(&mut self.0).into_iter().map(|(_, fault)| fault).collect(),
+            Err(fault) => vec![fault],
+        }
     }
+}
+
+/// Names every damaged file of one snapshot.
+pub fn verify<V: Vfs>(vfs: &V, identity: &Identity, digest: Digest) -> Vec<SnapshotFault> {
+    Seen::default().verify(vfs, identity, digest)
 }
 
 /// Reads and verifies a manifest.
@@ -265,10 +283,9 @@ pub(super) fn load_chunk<V: Vfs>(
     vfs: &V,
     store: &[u8; 16],
     part: &ChunkRef,
-    mapped: bool,
     scratch: &mut Scratch,
 ) -> Result<(), SnapshotFault> {
-    let loaded = load_unchecked_on_error::<V>(vfs, store, part, mapped, scratch);
+    let loaded = load_unchecked_on_error::<V>(vfs, store, part, scratch);
     if loaded.is_err() {
         // Nothing unverified may be given.
         scratch.raw.clear();
@@ -280,7 +297,6 @@ fn load_unchecked_on_error<V: Vfs>(
     vfs: &V,
     store: &[u8; 16],
     part: &ChunkRef,
-    mapped: bool,
     scratch: &mut Scratch,
 ) -> Result<(), SnapshotFault> {
     let path = FileName::Chunk(part.hash).path();
@@ -290,13 +306,6 @@ fn load_unchecked_on_error<V: Vfs>(
     let len = file.len().map_err(unreadable)?;
     if len < chunk::LEN as u64 {
         return Err(flawed(Flaw::Corrupt("shorter than its header")));
-    }
-    if mapped {
-        let map = file.map().map_err(unreadable)?;
-        let bytes = map.as_ref();
-        let header = examine::<V>(bytes, bytes.len() as u64, store, part).map_err(flawed)?;
-        let stored = &bytes[chunk::LEN..][..stored_len(&header)];
-        return unpack::<V>(&header, stored, &mut scratch.raw, &mut scratch.zstd).map_err(flawed);
     }
     let mut head = [0; chunk::LEN];
     read_exact_at(&file, &mut head, 0).map_err(unreadable)?;

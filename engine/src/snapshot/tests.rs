@@ -83,9 +83,9 @@ fn publish<V: Vfs>(vfs: &V, known: &Known, index: u64, bytes: &[u8]) -> Digest {
     digest
 }
 
-fn read<V: Vfs>(vfs: &V, digest: Digest, mapped: bool) -> io::Result<Vec<u8>> {
+fn read<V: Vfs>(vfs: &V, digest: Digest) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    SnapshotReader::open(vfs, &WHO, digest, mapped)?.read_to_end(&mut out)?;
+    SnapshotReader::open(vfs, &WHO, digest)?.read_to_end(&mut out)?;
     Ok(out)
 }
 
@@ -136,15 +136,9 @@ fn every_size_comes_back_and_survives_a_power_loss() {
             assert_eq!((sealed.bytes, u64::from(sealed.chunks)), (len as u64, len.div_ceil(64) as u64));
 
             let after = power_loss(&vfs);
-            for mapped in [false, true] {
-                assert_eq!(
-                    read(&after, sealed.digest, mapped).unwrap(),
-                    bytes,
-                    "{len} bytes, mapped {mapped}"
-                );
-            }
+            assert_eq!(read(&after, sealed.digest).unwrap(), bytes, "{len} bytes");
             assert_eq!(verify(&after, &WHO, sealed.digest), []);
-            let reader = SnapshotReader::open(&after, &WHO, sealed.digest, false).unwrap();
+            let reader = SnapshotReader::open(&after, &WHO, sealed.digest).unwrap();
             assert_eq!(
                 (reader.id(), reader.group(), reader.len()),
                 (LogId::new(10, 3), GroupId(5), len as u64)
@@ -165,8 +159,7 @@ fn a_real_directory_works_too() {
         let mut builder = builder(&vfs, &known, index, Some(1));
         builder.write_all(&bytes).unwrap();
         let digest = builder.finish().unwrap().digest;
-        assert_eq!(read(&vfs, digest, false).unwrap(), bytes);
-        assert_eq!(read(&vfs, digest, true).unwrap(), bytes);
+        assert_eq!(read(&vfs, digest).unwrap(), bytes);
         assert_eq!(verify(&vfs, &WHO, digest), []);
     }
 }
@@ -179,7 +172,7 @@ fn only_what_shrinks_is_compressed() {
             SnapshotBuilder::new(vfs.clone(), spec(1), level, 4096, Arc::clone(&known)).unwrap();
         builder.write_all(bytes).unwrap();
         let digest = builder.finish().unwrap().digest;
-        assert_eq!(read(&vfs, digest, false).unwrap(), bytes);
+        assert_eq!(read(&vfs, digest).unwrap(), bytes);
         vfs.image().files.iter().filter(|(name, _)| name.ends_with(".chunk")).map(|(_, f)| f.len).sum::<u64>()
     };
     let header = chunk::LEN as u64;
@@ -199,7 +192,7 @@ fn equal_chunks_are_stored_once() {
     assert_eq!(writes, 2, "one new chunk and a manifest");
     assert_eq!(vfs.image().files.len(), 5);
     assert_eq!(verify(&vfs, &WHO, first), []);
-    assert_eq!(read(&power_loss(&vfs), second, false).unwrap(), [noise(64, 2), noise(64, 3)].concat());
+    assert_eq!(read(&power_loss(&vfs), second).unwrap(), [noise(64, 2), noise(64, 3)].concat());
 }
 
 #[test]
@@ -228,7 +221,7 @@ fn builders_of_the_same_content_share_its_files() {
     assert_eq!(after.image().files.len(), 40 + 2);
     for digest in digests {
         known.lock().unwrap().point(digest);
-        assert_eq!(read(&after, digest, false).unwrap(), bytes);
+        assert_eq!(read(&after, digest).unwrap(), bytes);
     }
 }
 

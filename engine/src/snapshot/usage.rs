@@ -107,13 +107,16 @@ impl ChunkUse {
         }
     }
 
-    /// Counts a durable pointer found at open.
+    /// Counts one more durable pointer found at open, if there was one to the same manifest before.
+    pub(super) fn add_again(&mut self, digest: Digest) -> bool {
+        let known = self.files.get_mut(&FileName::Manifest(digest));
+        known.map(|usage| usage.live += 1).is_some()
+    }
+
+    /// Counts the first durable pointer found at open.
     pub(super) fn add_live(&mut self, digest: Digest, manifest: &Manifest) {
         let usage = Usage { live: 0, held: 0, content: Content::Synced };
         self.files.entry(FileName::Manifest(digest)).or_insert(usage).live += 1;
-        if self.manifests.contains_key(&digest) {
-            return;
-        }
         let chunks = distinct(manifest);
         for hash in &chunks {
             self.files.entry(FileName::Chunk(*hash)).or_insert(usage).live += 1;

@@ -52,7 +52,7 @@ impl<V: Vfs> Writer<V> {
     ) -> io::Result<()> {
         let bytes = packer.pack(self.store, part, buffer)?;
         self.place(FileName::Chunk(part.hash), bytes, |vfs| {
-            load_chunk(vfs, &self.store, part, false, &mut Scratch::default()).is_ok()
+            load_chunk(vfs, &self.store, part, &mut Scratch::default()).is_ok()
         })
     }
 

@@ -324,8 +324,6 @@ impl Drop for MemFile {
 }
 
 impl File for MemFile {
-    type Map = MemMap;
-
     fn len(&self) -> io::Result<u64> {
         let disk = self.enter_whole(CallKind::Len, 0)?;
         Ok(disk.inode(self.ino).live.len)
@@ -375,20 +373,5 @@ impl File for MemFile {
         assert!(is_plain(path), "not a path inside the store: {path:?}");
         let disk = self.enter_whole(CallKind::IsNamed, 0)?;
         Ok(disk.lookup(path).ok() == Some(self.ino))
-    }
-
-    fn map(&self) -> io::Result<MemMap> {
-        let disk = self.enter_whole(CallKind::Map, 0)?;
-        Ok(MemMap(disk.bytes(self.ino)))
-    }
-}
-
-/// A copy of a file's bytes at the time of mapping.
-#[derive(Clone, Debug)]
-pub struct MemMap(Vec<u8>);
-
-impl AsRef<[u8]> for MemMap {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }

@@ -5,10 +5,7 @@
 //! are close-on-exec (the standard library's default). A sync is fsync or fdatasync on Linux; on
 //! macOS the standard library's `sync_all` and `sync_data` both issue `F_FULLFSYNC`, without which
 //! that system leaves the data in the drive's cache. I do not know what the files hold.
-#![expect(
-    unsafe_code,
-    reason = "a mapping is unsafe by nature: another process may shorten the file; libc has one safe call"
-)]
+#![expect(unsafe_code, reason = "sync_file_range has no safe wrapper")]
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -27,7 +24,7 @@ mod beneath;
 use beneath::Beneath;
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("seawall needs a 64-bit target: segments and snapshots are mapped whole");
+compile_error!("seawall needs a 64-bit target: lengths of files are counted in usize");
 
 #[cfg(not(unix))]
 compile_error!("seawall needs fsync of a directory, which Windows does not offer");
@@ -219,8 +216,6 @@ impl Drop for OsFile {
 }
 
 impl File for OsFile {
-    type Map = OsMap;
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -286,23 +281,6 @@ impl File for OsFile {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(e) => Err(e),
         }
-    }
-
-    fn map(&self) -> io::Result<OsMap> {
-        // SAFETY: the mapping is read-only and lives as long as its OsMap. The caller keeps the
-        // contract of `File::map`: only files that this store never writes again are mapped, and
-        // the store's lock keeps other writers of ours away.
-        unsafe { memmap2::Mmap::map(&self.file) }.map(OsMap)
-    }
-}
-
-/// A read-only mapping of a whole file.
-#[derive(Debug)]
-pub struct OsMap(memmap2::Mmap);
-
-impl AsRef<[u8]> for OsMap {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

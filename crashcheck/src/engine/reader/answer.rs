@@ -269,7 +269,7 @@ fn walk(scan: &Scan) -> String {
 
 /// One owned snapshot: its manifest, and what is wrong with which chunk.
 pub(super) fn snapshot<V: Disk>(vfs: &V, shape: &Shape, digest: Digest) -> String {
-    match SnapshotReader::open(vfs, &shape.identity, digest, false) {
+    match SnapshotReader::open(vfs, &shape.identity, digest) {
         Ok(reader) => {
             let bad = list(verify(vfs, &shape.identity, digest), ", ", |fault| {
                 let name = fault.file().trim_start_matches("snapshots/");

@@ -58,7 +58,7 @@ impl<const BUG: usize> Vfs for Buggy<BUG> {
 fn survives<const BUG: usize>() -> bool {
     let vfs = disk();
     let digest = publish(&Buggy::<BUG>(vfs.clone()), &Known::default(), 1, &noise(200, 1));
-    read(&power_loss(&vfs), digest, false).is_ok_and(|bytes| bytes == noise(200, 1))
+    read(&power_loss(&vfs), digest).is_ok_and(|bytes| bytes == noise(200, 1))
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn survives_left_overs<const BUG: usize>() -> bool {
     let mut table = load(&buggy, &WHO, &[]);
     sweep(&buggy, &mut table).unwrap();
     let digest = publish(&buggy, &Arc::new(Mutex::new(table)), 1, &noise(200, 1));
-    read(&power_loss(&vfs), digest, false).is_ok_and(|bytes| bytes == noise(200, 1))
+    read(&power_loss(&vfs), digest).is_ok_and(|bytes| bytes == noise(200, 1))
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn given<const BUG: usize>(level: Option<i32>, change: impl Fn(&mut Vec<u8>)) ->
     let mut bytes = image.read(&file).unwrap();
     change(&mut bytes);
     image.put(&file, &bytes);
-    read(&Buggy::<BUG>(MemVfs::from_image(image)), digest, false)
+    read(&Buggy::<BUG>(MemVfs::from_image(image)), digest)
 }
 
 /// Whether wrong bytes are given without an error.

@@ -20,7 +20,7 @@ fn nothing_changed(vfs: &MemVfs, known: &Known, older: Digest, before: &Image, n
     assert_eq!(files(&vfs.image()), files(before));
     assert_eq!(verify(&power_loss(vfs), &WHO, older), []);
     let digest = publish(vfs, known, 2, newer);
-    assert_eq!(read(&power_loss(vfs), digest, false).unwrap(), newer);
+    assert_eq!(read(&power_loss(vfs), digest).unwrap(), newer);
     assert_eq!(verify(&power_loss(vfs), &WHO, older), []);
 }
 
@@ -59,7 +59,7 @@ fn any_call_that_fails_once_changes_nothing() {
                 Ok(sealed) => {
                     assert!(matches!(kind, CallKind::Open | CallKind::Len | CallKind::Read), "{kind:?}");
                     assert_eq!(sealed.repaired.len(), 1);
-                    assert_eq!(read(&power_loss(&vfs), sealed.digest, false).unwrap(), newer);
+                    assert_eq!(read(&power_loss(&vfs), sealed.digest).unwrap(), newer);
                     assert_eq!(verify(&power_loss(&vfs), &WHO, older), []);
                 }
                 Err(error) => {
@@ -124,7 +124,7 @@ fn short_and_interrupted_writes_go_on() {
         _ => None,
     })));
     let digest = publish(&vfs, &known, 2, &newer);
-    assert_eq!(read(&vfs, digest, false).unwrap(), newer);
+    assert_eq!(read(&vfs, digest).unwrap(), newer);
     vfs.set_faults(None);
     assert_eq!(verify(&power_loss(&vfs), &WHO, digest), []);
 }
@@ -147,7 +147,7 @@ fn a_failed_builder_stays_failed() {
 #[test]
 fn a_read_error_fails_that_read_only() {
     let (vfs, known, older, _) = shared();
-    let mut reader = SnapshotReader::open_pinned(&vfs, &WHO, older, false, &known).unwrap();
+    let mut reader = SnapshotReader::open_pinned(&vfs, &WHO, older, &known).unwrap();
     let mut first = [0; 64];
     reader.read_exact(&mut first).unwrap();
     vfs.set_faults(Some(Arc::new(|call| (call.kind == CallKind::Read).then_some(Fault::Errno(EIO)))));
@@ -181,6 +181,6 @@ fn a_left_over_is_written_anew() {
         }
         let known = Arc::new(Mutex::new(table));
         let digest = publish(&vfs, &known, 1, &noise(200, 1));
-        assert_eq!(read(&power_loss(&vfs), digest, false).unwrap(), noise(200, 1));
+        assert_eq!(read(&power_loss(&vfs), digest).unwrap(), noise(200, 1));
     }
 }

@@ -1,5 +1,7 @@
 //! What is removed, and what stays.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::snapshot::collect::{Swept, discard, load, retire, sweep};
 use crate::vfs::mem::{CallKind, Fault};
@@ -16,10 +18,24 @@ fn retiring_keeps_what_is_shared() {
     assert_eq!(known.lock().unwrap().chunk_count(crate::snapshot::hash_of(&noise(64, 2))), 2);
     retire(&vfs, &known, first).unwrap();
     assert_eq!(vfs.image().files.len(), 3, "a manifest and its two chunks");
-    assert_eq!(read(&power_loss(&vfs), second, false).unwrap(), parts(&[2, 3]));
+    assert_eq!(read(&power_loss(&vfs), second).unwrap(), parts(&[2, 3]));
     retire(&vfs, &known, second).unwrap();
     assert_eq!(files(&vfs.image()), [""; 0]);
     assert_eq!(files(&power_loss(&vfs).image()), [""; 0], "the removal is synced");
+}
+
+#[test]
+fn a_manifest_that_many_name_is_read_once() {
+    let (vfs, known) = (disk(), Known::default());
+    let digest = publish(&vfs, &known, 1, &parts(&[1]));
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = opened.clone();
+    vfs.set_faults(Some(Arc::new(move |call| {
+        count.fetch_add(usize::from(call.kind == CallKind::Open), Ordering::Relaxed);
+        None
+    })));
+    let table = load(&vfs, &WHO, &[digest; 200]);
+    assert_eq!((table.pointers(digest), opened.load(Ordering::Relaxed)), (200, 1));
 }
 
 #[test]
@@ -28,7 +44,7 @@ fn each_pointer_counts() {
     let digest = publish(&vfs, &known, 1, &parts(&[1]));
     assert_eq!(publish(&vfs, &known, 1, &parts(&[1])), digest);
     retire(&vfs, &known, digest).unwrap();
-    assert_eq!(read(&vfs, digest, false).unwrap(), parts(&[1]));
+    assert_eq!(read(&vfs, digest).unwrap(), parts(&[1]));
     retire(&vfs, &known, digest).unwrap();
     assert_eq!(files(&vfs.image()), [""; 0]);
 }
@@ -43,7 +59,7 @@ fn a_retirement_may_overtake_its_pointer() {
     assert_eq!((known.lock().unwrap().pointers(sealed), vfs.image().files.len()), (0, 5));
     let mut table = load(&vfs, &WHO, &[shared]);
     assert_eq!(sweep(&vfs, &mut table).unwrap().removed, 2);
-    assert_eq!(read(&vfs, shared, false).unwrap(), parts(&[1, 2]));
+    assert_eq!(read(&vfs, shared).unwrap(), parts(&[1, 2]));
 }
 
 #[test]
@@ -59,8 +75,8 @@ fn what_is_being_built_or_sealed_is_not_collected() {
     known.lock().unwrap().point(third);
     known.lock().unwrap().point(sealed);
     let after = power_loss(&vfs);
-    assert_eq!(read(&after, sealed, false).unwrap(), parts(&[2, 3]));
-    assert_eq!(read(&after, third, false).unwrap(), parts(&[1, 4]));
+    assert_eq!(read(&after, sealed).unwrap(), parts(&[2, 3]));
+    assert_eq!(read(&after, third).unwrap(), parts(&[1, 4]));
 }
 
 #[test]
@@ -83,7 +99,7 @@ fn an_unfinished_builder_leaves_nothing() {
 fn a_pinned_reader_outlives_a_retirement() {
     let (vfs, known) = (disk(), Known::default());
     let digest = publish(&vfs, &known, 1, &parts(&[1, 2, 3]));
-    let mut reader = SnapshotReader::open_pinned(&vfs, &WHO, digest, false, &known).unwrap();
+    let mut reader = SnapshotReader::open_pinned(&vfs, &WHO, digest, &known).unwrap();
     let mut first = [0; 64];
     reader.read_exact(&mut first).unwrap();
     retire(&vfs, &known, digest).unwrap();
@@ -92,7 +108,7 @@ fn a_pinned_reader_outlives_a_retirement() {
     assert_eq!([&first[..], &rest].concat(), parts(&[1, 2, 3]));
     drop(reader);
     assert_eq!(files(&vfs.image()), [""; 0]);
-    let gone = SnapshotReader::open_pinned(&vfs, &WHO, digest, false, &known).unwrap_err();
+    let gone = SnapshotReader::open_pinned(&vfs, &WHO, digest, &known).unwrap_err();
     assert!(matches!(gone, SnapshotFault::Missing { .. }));
 }
 
@@ -171,7 +187,7 @@ fn chunks_stay_while_a_live_manifest_is_damaged() {
     known.lock().unwrap().point(bad);
     retire(&vfs, &known, bad).unwrap();
     let after = power_loss(&vfs);
-    assert_eq!(read(&after, bad, false).unwrap(), parts(&[1, 2]));
+    assert_eq!(read(&after, bad).unwrap(), parts(&[1, 2]));
     let mut table = load(&after, &WHO, &[bad]);
     assert_eq!(sweep(&after, &mut table).unwrap().removed, 1, "now the third chunk is nobody's");
 }
@@ -200,7 +216,7 @@ fn a_damaged_live_chunk_is_not_shared_but_repaired() {
     assert_eq!(sealed.repaired, [path]);
     let after = power_loss(&vfs);
     assert_eq!(verify(&after, &WHO, older), []);
-    assert_eq!(read(&after, sealed.digest, false).unwrap(), parts(&[2, 3]));
+    assert_eq!(read(&after, sealed.digest).unwrap(), parts(&[2, 3]));
 }
 
 #[test]

@@ -29,8 +29,8 @@ fn the_files_are_those_of_one_thread() {
             let (vfs, known) = (disk(), Known::default());
             assert_eq!(seal_on(&vfs, &known, threads, bytes).unwrap(), expected);
             assert_eq!(vfs.durable_image().files, alone.durable_image().files);
-            for (threads, mapped) in [(1, false), (2, true), (5, false)] {
-                let reader = SnapshotReader::open(&vfs, &WHO, expected.digest, mapped).unwrap();
+            for threads in [1, 2, 5] {
+                let reader = SnapshotReader::open(&vfs, &WHO, expected.digest).unwrap();
                 let mut back = Vec::new();
                 reader.on_threads(threads).read_to_end(&mut back).unwrap();
                 assert_eq!(back, bytes, "{threads} threads, {len} bytes");
@@ -71,7 +71,7 @@ fn any_call_that_fails_once_changes_nothing() {
         }
         if kind != CallKind::SyncDir {
             let digest = seal_on(&vfs, &known, 3, &sample()).unwrap().digest;
-            assert_eq!(read(&power_loss(&vfs), digest, false).unwrap(), sample());
+            assert_eq!(read(&power_loss(&vfs), digest).unwrap(), sample());
         }
     }
     // Create, write and sync of nineteen new files, and the directory; what else is called, and when, is up to
@@ -85,11 +85,11 @@ fn a_damaged_chunk_is_met_where_it_stands() {
     let digest = publish(&vfs, &known, 1, &noise(64 * 9, 1));
     for damaged in 0..9 {
         let mut image = vfs.image();
-        let reader = SnapshotReader::open(&vfs, &WHO, digest, false).unwrap();
+        let reader = SnapshotReader::open(&vfs, &WHO, digest).unwrap();
         let path = format!("{DIR}/{}.chunk", reader.chunks()[damaged].hash);
         image.files.remove(&path).unwrap();
         let broken = MemVfs::from_image(image);
-        let mut reader = SnapshotReader::open(&broken, &WHO, digest, false).unwrap().on_threads(2);
+        let mut reader = SnapshotReader::open(&broken, &WHO, digest).unwrap().on_threads(2);
         let mut given = Vec::new();
         for _ in 0..2 {
             let error = reader.read_to_end(&mut given).unwrap_err();
@@ -116,7 +116,7 @@ fn builders_that_fail_together_do_not_wait_for_each_other() {
         vfs.set_faults(None);
         assert_eq!(files(&vfs.image()), [""; 0]);
         let digest = seal_on(&vfs, &known, 3, &noise(64 * 8, 1)).unwrap().digest;
-        assert_eq!(read(&power_loss(&vfs), digest, false).unwrap(), noise(64 * 8, 1));
+        assert_eq!(read(&power_loss(&vfs), digest).unwrap(), noise(64 * 8, 1));
     }
 }
 
@@ -146,7 +146,7 @@ fn chunks_are_on_their_way_together() {
     let digest = seal_on(&vfs, &known, 2, &sample()).unwrap().digest;
     assert!(written.0.lock().unwrap().1, "the second chunk waited for the first one's sync");
     vfs.set_faults(None);
-    let reader = SnapshotReader::open(&vfs, &WHO, digest, false).unwrap();
+    let reader = SnapshotReader::open(&vfs, &WHO, digest).unwrap();
     let read = meet(&vfs, CallKind::Read);
     let mut back = Vec::new();
     reader.on_threads(2).read_to_end(&mut back).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::fault::{Fault, Faults, SyncFailure};
-use super::image::{Content, Image, PAGE, usize_of};
+use super::image::{Content, Image, PAGE};
 use super::inode::Inode;
 use super::names::{Change, Names, Tree, parent};
 use super::trace::{Ino, Op, Recorded, Trace};
@@ -337,13 +337,6 @@ impl Disk {
 
     pub(super) fn read(&self, ino: Ino, buf: &mut [u8], offset: u64) -> usize {
         self.inode(ino).live.read(offset, buf)
-    }
-
-    pub(super) fn bytes(&self, ino: Ino) -> Vec<u8> {
-        let live = &self.inode(ino).live;
-        let mut bytes = vec![0; usize_of(live.len)];
-        live.read(0, &mut bytes);
-        bytes
     }
 }
 

@@ -49,8 +49,6 @@ pub enum CallKind {
     TryLock,
     /// `File::is_named`.
     IsNamed,
-    /// `File::map`.
-    Map,
 }
 
 /// A call that is about to be made.
