@@ -1,12 +1,14 @@
 //! `seawall append`: entries from a file or from standard input, durable before they are confirmed.
 //!
 //! I own the cutting of the input into entries and batches. What I have printed as durable is
-//! durable; after an error I say how far that is. The indexes follow the group's last, the term is
+//! durable; after an error I say how far that is. An entry waits for others no longer than it is told to. The indexes follow the group's last, the term is
 //! that of the last entry unless the command line gives a higher one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use seawall::{CreateOptions, Engine, Entry, Error, GroupId, Index, Options, Outcome, WriteBatch};
@@ -38,6 +40,9 @@ pub(crate) struct Args {
     /// How many entries are made durable together.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
+    /// How many milliseconds an entry waits for others to be made durable with it.
+    #[arg(long, default_value_t = 200, value_name = "MS")]
+    wait: u64,
     /// One entry with all bytes of the input, instead of an entry for each line.
     #[arg(long)]
     whole_file: bool,
@@ -66,9 +71,9 @@ impl Args {
                 "run `seawall status` to see what is lost, and settle that first",
             ));
         }
-        let mut source = Source { name, input, limit: limits.entry, whole: self.whole_file, line: 0 };
+        let source = Source { name, input, limit: limits.entry, whole: self.whole_file, line: 0 };
         let mut sink = Sink::open(self, &engine)?;
-        let result = sink.take(&mut source, self.batch, &limits);
+        let result = sink.take(&source.read_ahead()?, self, &limits);
         let result = result.and_then(|()| sink.flush());
         sink.progress.finish_and_clear();
         let durable = format!("durable through index {}", sink.durable);
@@ -79,9 +84,12 @@ impl Args {
         Ok(Exit::Ok)
     }
 
-    fn input(&self) -> Result<(String, Box<dyn BufRead>), Failure> {
+    fn input(&self) -> Result<(String, Box<dyn BufRead + Send>), Failure> {
         let Some(path) = &self.file else {
-            return Ok(("standard input".to_owned(), Box::new(io::stdin().lock())));
+            return Ok((
+                "standard input".to_owned(),
+                Box::new(BufReader::with_capacity(1 << 16, io::stdin())),
+            ));
         };
         let name = path.display().to_string();
         let file = File::open(path).map_err(|e| Failure::input(&name, &e))?;
@@ -105,13 +113,36 @@ struct Limits {
 /// The input, cut into entries.
 struct Source {
     name: String,
-    input: Box<dyn BufRead>,
+    input: Box<dyn BufRead + Send>,
     limit: u64,
     whole: bool,
     line: u64,
 }
 
+/// The bytes of entries as they are read; the last may be the error that ended it.
+type Entries = Receiver<Result<Vec<u8>, Failure>>;
+
+/// Entries that are read before the store takes them; each may be as large as any.
+const AHEAD: usize = 8;
+
 impl Source {
+    /// Reads on a thread of its own, so that who waits for the next entry can do something else meanwhile. Nobody
+    /// waits for the thread: it may be in a read that never ends.
+    fn read_ahead(mut self) -> Result<Entries, Failure> {
+        let (give, entries) = sync_channel(AHEAD);
+        let read = move || {
+            while let Some(entry) = self.next().transpose() {
+                let last = entry.is_err();
+                if give.send(entry).is_err() || last {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
+        thread.map_err(|e| Failure::input("the thread that reads", &e))?;
+        Ok(entries)
+    }
+
     /// The next entry's bytes, or `None` at the end. An empty input is no entry, unless it is taken
     /// whole.
     fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
@@ -194,8 +225,25 @@ impl<'a> Sink<'a> {
     }
 
     /// Takes the whole input; a last batch that is not full stays pending.
-    fn take(&mut self, source: &mut Source, entries: u64, limits: &Limits) -> Result<(), Failure> {
-        while let Some(data) = source.next()? {
+    fn take(&mut self, source: &Entries, args: &Args, limits: &Limits) -> Result<(), Failure> {
+        let wait = Duration::from_millis(args.wait);
+        let mut begun = Instant::now();
+        loop {
+            let next = match self.pending.is_empty() {
+                true => source.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => source.recv_timeout(wait.saturating_sub(begun.elapsed())),
+            };
+            let data = match next {
+                Ok(data) => data?,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            if self.pending.is_empty() {
+                begun = Instant::now();
+            }
             let bytes = data.len() as u64;
             if !self.pending.is_empty() && self.bytes + bytes > limits.batch {
                 self.flush()?;
@@ -203,11 +251,10 @@ impl<'a> Sink<'a> {
             self.pending.push(Entry::command(self.next.0, self.term, data));
             self.next = self.next.next();
             self.bytes += bytes;
-            if self.pending.len() as u64 >= entries {
+            if self.pending.len() as u64 >= args.batch {
                 self.flush()?;
             }
         }
-        Ok(())
     }
 
     /// Makes what is pending durable, then says so.

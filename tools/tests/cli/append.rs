@@ -1,6 +1,9 @@
 //! `seawall append`.
 
-use crate::Bench;
+use std::io::{BufRead, BufReader, Write};
+use std::time::Duration;
+
+use crate::{Bench, command};
 
 #[test]
 fn confirms_what_is_durable() {
@@ -57,4 +60,27 @@ fn says_which_entry_is_too_large_and_how_far_it_came() {
 fn a_missing_input_is_an_input_error() {
     let bench = Bench::with_lines("a\n");
     bench.run("append", &["no-such-file"], b"").expect_code(4);
+}
+
+/// An input that does not end, as of `tail -f`: what came is durable all the same.
+#[test]
+fn an_entry_does_not_wait_for_a_full_batch() {
+    let bench = Bench::with_lines("a\n");
+    let store = bench.store();
+    let mut child = command(&["append", store.to_str().unwrap()]).spawn().unwrap();
+    let (mut stdin, stderr) = (child.stdin.take().unwrap(), child.stderr.take().unwrap());
+    let (say, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines() {
+            drop(say.send(line.unwrap()));
+        }
+    });
+    for index in 2..5 {
+        stdin.write_all(b"a line\n").unwrap();
+        let line = said.recv_timeout(Duration::from_secs(60)).expect("nothing became durable");
+        assert_eq!(line, format!("durable through index {index}"));
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(bench.run("read", &[], b"").expect_code(0).out(), "a\na line\na line\na line\n");
 }
