@@ -13,7 +13,7 @@ use crate::highwater::{self, HighWater};
 use crate::identity;
 use crate::log::spares::{spare_name, zero_fill};
 use crate::log::{Log, Shape, first_header, start_segment};
-use crate::options::{CreateOptions, MIN_SEGMENT_BYTES, RESERVED_SEGMENTS};
+use crate::options::{CreateOptions, RESERVED_SEGMENTS};
 use crate::planted::Bug;
 use crate::segment::{Seal, file_name};
 use crate::state::Groups;
@@ -54,13 +54,11 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     sync_names()?;
 
     vfs.create_dir(SNAPSHOTS).map_err(Error::space(doing, SNAPSHOTS))?;
-    // The reserve, and one for the first open.
-    for n in 1..=RESERVED_SEGMENTS as u64 + 1 {
+    for n in 1..=RESERVED_SEGMENTS as u64 {
         zero_fill(vfs, &spare_name(n), shape.size)?;
     }
     let first = first_header(&shape);
-    // It is closed at once, and then as short as what it holds.
-    zero_fill(vfs, &file_name(first.segment), MIN_SEGMENT_BYTES)?;
+    zero_fill(vfs, &file_name(first.segment), shape.size)?;
     let journal = Journal::create(vfs, &identity.store, first.epoch);
     let mut journal = journal.map_err(Error::space(doing, evidence::NAME))?;
     let text = if options.allow_any_file_system { "created with allow_any_file_system" } else { "created" };

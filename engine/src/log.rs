@@ -338,8 +338,9 @@ impl<V: Vfs> Log<V> {
 
     /// Writes the footer's tables and syncs them with the data; then the trailer, which makes them count,
     /// and syncs that. The footer of a segment that is left for good ends it: a close shortens the file, so that a
-    /// restart costs no more space than what was written. A rotation leaves the length alone, for a sync of it
-    /// would cost more, and the segment will be used again.
+    /// restart costs no more space than what was written. One that no live entry needs keeps its length: the next
+    /// open uses it again, and restarts on a full disk do not eat the reserve. So does one that a rotation ends, for
+    /// a sync of the length would cost more, and it will be used again.
     pub fn seal(&mut self, seal: Seal, next: SegmentId) -> Result<()> {
         let reader = self.active.reader.clone();
         let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
@@ -353,7 +354,8 @@ impl<V: Vfs> Log<V> {
         let (mut bytes, mut trailer) = footer.encode::<V>(&place, &ending, ending.cut);
         let last_place = u32::try_from(size - bytes.len() as u64).expect("a segment has 32-bit offsets");
         assert!(last_place >= ending.cut, "the footer's room was kept free");
-        let shortened = seal == Seal::Closed && !V::planted(Bug::ClosedAtFullLength);
+        let needed = !footer.runs.is_empty();
+        let shortened = seal == Seal::Closed && needed && !V::planted(Bug::ClosedAtFullLength);
         let at = if shortened { ending.cut } else { last_place };
         if !shortened {
             (bytes, trailer) = footer.encode::<V>(&place, &ending, at);
