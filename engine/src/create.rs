@@ -46,9 +46,7 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
         file => file.map_err(Error::space(doing, identity::NEW_NAME))?,
     };
     // Held until the store is made, so that others do not take it for one that was cut short.
-    if !file.try_lock().map_err(Error::io("lock", identity::NEW_NAME))? {
-        return Err(Error::Locked);
-    }
+    identity::lock_new::<V>(&file)?;
     let written = write_all_at::<V>(&file, &identity::encode(&shape), 0).and_then(|()| file.sync_all());
     written.map_err(Error::space(doing, identity::NEW_NAME))?;
     sync_names()?;

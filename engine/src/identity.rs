@@ -56,6 +56,8 @@ pub mod field {
 }
 
 const MAGIC: [u8; 8] = *b"SEAWALL\0";
+/// How often others get a turn before a lock counts as held, or a file as left.
+const TURNS: usize = 200;
 
 fn u32_at(raw: &[u8], at: Range<usize>) -> u32 {
     u32::from_le_bytes(raw[at].try_into().expect("a field of four bytes"))
@@ -226,14 +228,31 @@ pub fn missing<V: Vfs>(vfs: &V) -> Error {
 /// What a directory is whose identity has not got its name: left by a creation that was cut short, or being
 /// created by somebody who holds its lock.
 pub fn unfinished<V: Vfs>(vfs: &V) -> Error {
-    let locked = vfs.open(NEW_NAME, Access::Read).and_then(|file| file.try_lock());
-    match locked {
-        Ok(true) => Error::CreationIncomplete,
-        Ok(false) => Error::Locked,
-        // It has got its name since.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Error::Locked,
-        Err(e) => Error::io("lock", NEW_NAME)(e),
+    for _ in 0..TURNS {
+        let seen = vfs.open(NEW_NAME, Access::Read).and_then(|file| Ok((file.try_lock()?, file.is_empty()?)));
+        match seen {
+            // Whoever made it may be about to lock it; or it was never written.
+            Ok((true, true)) => std::thread::yield_now(),
+            Ok((true, false)) => break,
+            Ok((false, _)) => return Error::Locked,
+            // It has got its name since.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Error::Locked,
+            Err(e) => return Error::io("lock", NEW_NAME)(e),
+        }
     }
+    Error::CreationIncomplete
+}
+
+/// Locks the identity of a store that is being created, for as long as the file is open. Others look whether it is
+/// locked, and let it go at once.
+pub fn lock_new<V: Vfs>(file: &V::File) -> Result<()> {
+    for _ in 0..TURNS {
+        if file.try_lock().map_err(Error::io("lock", NEW_NAME))? {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    Err(Error::Locked)
 }
 
 /// Writes both copies as they must be.
