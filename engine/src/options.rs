@@ -51,21 +51,26 @@ impl CreateOptions {
         Self { cluster, node, segment_bytes: 64 << 20, unit: 4096, seed: None, allow_any_file_system: false }
     }
 
-    /// Whether a store may have been created with this unit and this size of a segment.
+    /// Whether the format allows this unit and this size of a segment.
     pub(crate) fn is_possible(unit: u32, segment_bytes: u64) -> bool {
-        Self { unit, segment_bytes, ..Self::new(0, 0) }.check().is_ok()
+        Self { unit, segment_bytes, ..Self::new(0, 0) }.check_format().is_ok()
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_format()?;
+        if Space::is_possible(self.segment_bytes, self.unit) {
+            return Ok(());
+        }
+        let why = "no room for a vote and an entry in units of this size; 40 KiB and more have it";
+        Err(Error::InvalidOption { option: "segment_bytes", why })
+    }
+
+    fn check_format(&self) -> Result<()> {
         if self.unit != 512 && self.unit != 4096 {
             return Err(Error::InvalidOption { option: "unit", why: "must be 4096 or 512" });
         }
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
             return Err(Error::InvalidOption { option: "segment_bytes", why: "must be 16 KiB to 1 GiB" });
-        }
-        if !Space::is_possible(self.segment_bytes, self.unit) {
-            let why = "no room for a vote and an entry in units of this size; 40 KiB and more have it";
-            return Err(Error::InvalidOption { option: "segment_bytes", why });
         }
         if !self.segment_bytes.is_multiple_of(4096) {
             return Err(Error::InvalidOption { option: "segment_bytes", why: "must be a multiple of 4096" });

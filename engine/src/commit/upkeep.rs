@@ -85,7 +85,9 @@ impl<V: Vfs> Shared<V> {
     /// Recycles the segments that are dead and durable.
     pub(crate) fn recycle(&self) -> Result<()> {
         let durable = self.front().durable;
-        self.log().recycle(durable)
+        // A panic in the middle leaves names and what we know of them apart.
+        let recycled = unwound(|| self.log().recycle(durable));
+        recycled.unwrap_or_else(|e| Err(Error::io("recycle", "segments")(e)))
     }
 
     /// Removes the files of retired snapshots. No append waits for it.
@@ -171,8 +173,10 @@ impl<V: Vfs> Shared<V> {
             return front;
         }
         drop(front);
-        if let Err(e) = self.mark_idle() {
-            self.poison_on(&e);
+        match unwound(|| self.mark_idle()) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => self.poison_on(&e),
+            Err(e) => self.poison(&e.to_string()),
         }
         self.front()
     }

@@ -11,6 +11,7 @@ use std::ops::{ControlFlow, Range};
 use super::Engine;
 use super::submitted::{Source, check_bounds, find};
 use crate::error::{Error, Result};
+use crate::log::readable::Ahead;
 use crate::planted::Bug;
 use crate::types::{Entry, EntryView, GroupId, Index, LeaderTag, LogId, Position, Term};
 use crate::vfs::Vfs;
@@ -26,6 +27,7 @@ impl<V: Vfs> Engine<V> {
     /// one. Each counts as its bytes and [`Entry::OVERHEAD`], so that many empty ones are bounded too.
     pub fn read(&self, group: GroupId, range: Range<Index>, max_bytes: u64) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
+        let mut ahead = Ahead::default();
         let mut left = max_bytes;
         let mut at = range.start;
         let mut first_cut = None;
@@ -39,7 +41,7 @@ impl<V: Vfs> Engine<V> {
             }
             at = to;
             for (index, source) in sources {
-                let entry = match self.settle(group, index, source?.read()) {
+                let entry = match self.settle(group, index, source?.take(&mut ahead)) {
                     Err(Error::Damaged { .. }) if V::planted(Bug::DamageEndsRead) => return Ok(entries),
                     entry => entry?,
                 };
@@ -66,7 +68,7 @@ impl<V: Vfs> Engine<V> {
         range: Range<Index>,
         mut each: impl FnMut(EntryView<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let (mut data, mut again) = (Vec::new(), Vec::new());
+        let (mut ahead, mut again) = <(Ahead, Ahead)>::default();
         let mut at = range.start;
         while at < range.end {
             let to = Index(range.end.0.min(at.0.saturating_add(ROUND)));
@@ -74,7 +76,7 @@ impl<V: Vfs> Engine<V> {
             at = to;
             for (index, source) in sources {
                 let source = source?;
-                let flow = match source.view(&mut data) {
+                let flow = match source.view(&mut ahead) {
                     // Recycled, or damaged: see `settle`.
                     Err(Error::Damaged { .. }) => each(self.source(group, index)?.view(&mut again)?),
                     view => each(view?),

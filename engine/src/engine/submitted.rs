@@ -9,6 +9,7 @@ use crate::commit::{Frames, Front, Shared};
 use crate::error::{Error, Result};
 use crate::index::Location;
 use crate::log::Readable;
+use crate::log::readable::Ahead;
 use crate::record::Record;
 use crate::state::Group;
 use crate::submit::Present;
@@ -39,19 +40,27 @@ impl<V: Vfs> Source<V> {
         }
     }
 
-    /// The entry, with `data` as the memory for its bytes if they are on disk.
-    pub(super) fn view<'a>(&'a self, data: &'a mut Vec<u8>) -> Result<EntryView<'a>> {
+    /// The entry, with bytes in `ahead` if they are on disk.
+    pub(super) fn view<'a>(&'a self, ahead: &'a mut Ahead) -> Result<EntryView<'a>> {
         match self {
             Source::Memory(entry) => {
                 let Entry { id, leader, kind, data } = entry;
                 Ok(EntryView { id: *id, leader: *leader, kind: *kind, data })
             }
             Source::Disk(reader, location) => {
-                let kind = reader.read_into(location, data)?;
+                let (kind, data) = reader.read_ahead(location, ahead)?;
                 let (id, leader) = self.name();
                 Ok(EntryView { id, leader, kind, data })
             }
         }
+    }
+
+    /// As [`Source::read`], for who reads entries one after the other.
+    pub(super) fn take(&self, ahead: &mut Ahead) -> Result<Entry> {
+        let Source::Disk(reader, location) = self else { return self.read() };
+        let (kind, data) = reader.read_ahead(location, ahead)?;
+        let (id, leader) = self.name();
+        Ok(Entry { id, leader, kind, data: data.into() })
     }
 
     pub(super) fn read(&self) -> Result<Entry> {

@@ -95,21 +95,83 @@ impl<V: Vfs> Readable<V> {
         self.entry(name, at)
     }
 
-    /// Reads the bytes of the entry at a location in this segment, in place of what `data` held.
-    pub fn read_into(&self, location: &Location, data: &mut Vec<u8>) -> Result<EntryKind> {
-        let (name, at) = self.place(location)?;
-        self.bytes_into(u64::from(at.offset), at.len as usize, data)?;
-        self.check(name, at, data)
+    /// As [`Readable::read`], of the bytes alone, for who reads entries one after the other.
+    pub fn read_ahead<'a>(&self, location: &Location, ahead: &'a mut Ahead) -> Result<(EntryKind, &'a [u8])> {
+        let (name, at) = match location {
+            Location::Sealed(name, _, n) if self.trailer.is_some() => {
+                let raw = ahead.table.get(self, self.row(*n), segment::ENTRY_LEN)?;
+                (name, EntryRef::decode(raw.try_into().expect("as many as were asked for")))
+            }
+            other => self.place(other)?,
+        };
+        let data = ahead.data.get(self, u64::from(at.offset), at.len as usize)?;
+        Ok((self.check(name, at, data)?, data))
+    }
+
+    /// Where a row of the entry table starts in the file.
+    fn row(&self, n: u32) -> u64 {
+        let table = self.trailer.as_ref().map_or(0, |trailer| trailer.parts()[0].start);
+        table + u64::from(n) * segment::ENTRY_LEN as u64
     }
 
     /// The place of an entry from the entry table.
     pub fn table(&self, n: u32) -> Result<EntryRef> {
-        let Some(trailer) = &self.trailer else {
+        if self.trailer.is_none() {
             return Ok(self.entries[n as usize]);
-        };
-        let [table, ..] = trailer.parts();
+        }
         let mut raw = [0; segment::ENTRY_LEN];
-        self.fill(table.start + u64::from(n) * segment::ENTRY_LEN as u64, &mut raw)?;
+        self.fill(self.row(n), &mut raw)?;
         Ok(EntryRef::decode(&raw))
+    }
+
+    /// Reads as many bytes as are asked for, or as there are and are needed, in place of what `out` held.
+    fn read_up_to(&self, offset: u64, needed: usize, asked: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.bytes_into(offset, needed, out)?;
+        let mut len = needed;
+        out.resize(asked.max(needed), 0);
+        // What was not needed was not asked for: an error of it is that of who needs it.
+        while let Ok(more @ 1..) = self.file.read_at(&mut out[len..], offset + len as u64) {
+            len += more;
+        }
+        out.truncate(len);
+        Ok(())
+    }
+}
+
+/// What was read of segments ahead of need. Bytes that were overwritten since do not pass the check of their entry.
+#[derive(Default)]
+pub struct Ahead {
+    table: Block,
+    data: Block,
+}
+
+/// Bytes read at once, of who reads one after the other.
+const BLOCK: usize = 64 << 10;
+/// So many bytes between two entries are a frame's own.
+const GAP: u64 = 8 << 10;
+
+/// Bytes of one segment.
+#[derive(Default)]
+struct Block {
+    salt: u64,
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Where what was asked for last ended.
+    end: u64,
+}
+
+impl Block {
+    fn get<V: Vfs>(&mut self, of: &Readable<V>, offset: u64, len: usize) -> Result<&[u8]> {
+        let same = self.salt == of.salt;
+        let held = self.offset + self.bytes.len() as u64;
+        if !same || offset < self.offset || offset + len as u64 > held {
+            let follows = same && (self.end..self.end + GAP).contains(&offset);
+            self.salt = 0;
+            of.read_up_to(offset, len, if follows { BLOCK } else { len }, &mut self.bytes)?;
+            (self.salt, self.offset) = (of.salt, offset);
+        }
+        self.end = offset + len as u64;
+        let at = usize::try_from(offset - self.offset).expect("within what was read");
+        Ok(&self.bytes[at..at + len])
     }
 }
