@@ -74,12 +74,12 @@ class Look:
 
     def _identify(self):
         data = self.files.get("IDENTITY")
-        if data is None:
-            names = [name for name in self.files if "/" not in name]
-            if "IDENTITY.new" in names:
-                raise Refused("unfinished")
-            raise Refused("damaged" if any(segment_number(n) is not None for n in names) else "foreign")
-        shape, _ = files.identity(data)
+        names = [name for name in self.files if "/" not in name]
+        if data is None and "IDENTITY.new" in names:
+            raise Refused("unfinished")
+        shape = files.FOREIGN if data is None else files.identity(data)[0]
+        if shape == files.FOREIGN and any(segment_number(n) is not None for n in names):
+            raise Refused(files.DAMAGED)
         if not isinstance(shape, files.Shape):
             raise Refused(shape)
         return shape
