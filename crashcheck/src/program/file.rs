@@ -4,9 +4,9 @@
 //! (32 bytes: the hash again, keyed with the user's key, or zeros), then one zstd frame with the recording in
 //! postcard's encoding. Little-endian. A reader knows one version: a file of another one is refused as such, a file
 //! whose hash does not fit as damaged, any other file as no recording. A file is written beside its name and
-//! renamed over it once it is synced. What does not pass [`check`] is neither
-//! believed nor written. (F1) A file unpacks to at most 4 MiB and [`UNPACKS`] bytes for each of its own; its writer fills
-//! up one that would unpack to more with a zstd frame that says nothing.
+//! renamed over it once it is synced. What cannot have been recorded is neither believed nor written.
+//! (F1) A file unpacks to at most 4 MiB, and so many bytes for each of its own; its writer fills up one that would
+//! unpack to more with a zstd frame that says nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
