@@ -9,6 +9,7 @@ mod compare;
 mod engines;
 mod environment;
 mod facets;
+mod groups;
 mod instructions;
 mod open;
 mod plots;
@@ -47,6 +48,8 @@ enum Command {
     Plots(plots::Args),
     /// Compaction, truncation and snapshots of one store, each beside what bounds it.
     Facets(facets::Args),
+    /// Votes, scrubs and looks in stores of many groups, beside one of few.
+    Groups(groups::Args),
     /// The time and the memory of an open, by the size of the store, beside other engines.
     Open(open::Args),
     /// Scans and random reads, beside other engines and memory.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Table(args) => args.run(),
         Command::Plots(args) => args.run(),
         Command::Facets(args) => args.run(&dir),
+        Command::Groups(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
         Command::Reads(args) => args.run(&dir),
         Command::Backends(args) => args.run(&dir),

@@ -514,8 +514,9 @@ pub fn mended<V: Vfs>(
     let unit = scan.header.unit;
     let mut mended = Vec::new();
     let next = facts.segments.get(at + 1).filter(|_| at < newest).and_then(SegmentFact::known_header);
-    // Of a segment without a header the footer was not looked for.
-    let looked = matches!(fact.header, HeaderFact::Ours(_));
+    // Of a segment without a header the footer was not looked for. A dead one on its way to be a spare again may
+    // have got another length, and its old name back by a crash.
+    let looked = matches!(&fact.header, HeaderFact::Ours(header) if header.size == fact.len);
     if looked && fact.footer.is_none() && was_rotated(fact, next) {
         mended.push((u64::from(scan.offset)..fact.len, FOOTER_MENDED));
     }

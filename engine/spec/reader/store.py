@@ -306,7 +306,7 @@ class Look:
     def _note_repairs(self):
         for at, segment in enumerate(self.segments):
             head, after = segment.known_header(), self._next_header(at)
-            looked = segment.kind == OURS and segment.footer is None
+            looked = segment.kind == OURS and segment.footer is None and len(segment.data) == self.shape.size
             if looked and head and after and head.epoch == after.epoch:
                 self.repaired.append((segment.id, FOOTER))
             found = segment.walk() if segment.footer is None and at <= self.newest else None
