@@ -192,6 +192,21 @@ mod tests {
         found
     }
 
+    /// The newest of more writes in doubt than a state can choose of are lost in each.
+    #[test]
+    fn any_number_of_writes_may_be_in_doubt() {
+        let log: Vec<Entry> = (0..700).map(|n| write(n % 4, u8::try_from(n % 250).unwrap(), 1)).collect();
+        let timeline = Timeline::new(&Disk::zeros(4 * 4096), log, None);
+        let place = timeline.places.last().unwrap();
+        let mut states = 0;
+        let _ = timeline.each(place, &Bounds { omissions: 1, ..Bounds::default() }, &mut |choice| {
+            assert!(timeline.disk(place, choice).is_some());
+            states += 1;
+            if states < 50 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        assert!(states > 1);
+    }
+
     #[test]
     fn all_subsets_between_flushes_and_nothing_older() {
         let log = vec![write(0, 1, 1), Entry::Flush, write(1, 2, 1), write(1, 3, 1), write(2, 4, 1)];

@@ -98,11 +98,11 @@ impl Mask {
         self.0[bit / 64] &= !(1 << (bit % 64));
     }
 
-    /// Whether one is in.
+    /// Whether one is in. Those beyond [`MAX_FREE`] never are.
     #[must_use]
     #[inline]
     pub fn has(&self, bit: usize) -> bool {
-        self.0[bit / 64] >> (bit % 64) & 1 == 1
+        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
     /// What is in either.
