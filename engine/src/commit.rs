@@ -13,7 +13,6 @@
 //! Lock order: front, then log or delivery.
 
 use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -26,7 +25,7 @@ use crate::planted::Bug;
 use crate::record::{Kind, Record};
 use crate::snapshot::usage::ChunkUse;
 use crate::space::Space;
-use crate::sync::{lock, unwound};
+use crate::sync::{Process, Worker, lock, unwound};
 use crate::types::{Outcome, Position, SegmentId};
 use crate::vfs::{File, Vfs};
 
@@ -61,6 +60,7 @@ pub(crate) struct Shared<V: Vfs> {
     pub(crate) space: Space,
     pub(crate) snapshots: Arc<Mutex<ChunkUse>>,
     threads: Mutex<Threads>,
+    process: Process,
     delivery: Mutex<Delivery>,
     /// Held by who prepares segments.
     preparing: Mutex<()>,
@@ -70,8 +70,8 @@ pub(crate) struct Shared<V: Vfs> {
 
 #[derive(Default)]
 struct Threads {
-    driver: Option<JoinHandle<()>>,
-    upkeep: Option<JoinHandle<()>>,
+    driver: Option<Worker>,
+    upkeep: Option<Worker>,
 }
 
 impl<V: Vfs> Shared<V> {
@@ -93,6 +93,7 @@ impl<V: Vfs> Shared<V> {
             space,
             snapshots: Arc::new(Mutex::new(snapshots)),
             threads: Mutex::default(),
+            process: Process::this(),
             delivery: Mutex::default(),
             preparing: Mutex::default(),
             identity: Mutex::new(Some(identity)),
@@ -429,7 +430,7 @@ impl<V: Vfs> Shared<V> {
     fn start_driver(self: &Arc<Self>) -> std::io::Result<()> {
         let start = |name: &str, run: fn(Arc<Self>)| {
             let shared = self.clone();
-            std::thread::Builder::new().name(name.into()).spawn(move || run(shared)).map(Some)
+            Worker::start(name, move || run(shared)).map(Some)
         };
         let mut threads = lock(&self.threads);
         threads.driver = start("seawall-driver", Self::drive)?;
@@ -437,8 +438,11 @@ impl<V: Vfs> Shared<V> {
         Ok(())
     }
 
-    /// Answers everything that is outstanding and ends the threads.
+    /// Answers everything that is outstanding and ends the threads. In a forked child there is neither.
     pub(crate) fn shut(self: &Arc<Self>) {
+        if !self.process.is_this() {
+            return;
+        }
         let mut front = self.front();
         front.closed = true;
         self.work.notify_all();
@@ -459,8 +463,7 @@ impl<V: Vfs> Shared<V> {
         let Threads { driver, upkeep } = std::mem::take(&mut *lock(&self.threads));
         let delivery = lock(&self.delivery).end();
         // A callback may itself drop the last handle: a thread does not wait for itself.
-        let own = std::thread::current().id();
-        for thread in [driver, upkeep, delivery].into_iter().flatten().filter(|t| t.thread().id() != own) {
+        for thread in [driver, upkeep, delivery].into_iter().flatten().filter(|t| !t.is_current()) {
             drop(thread.join());
         }
         lock(&self.identity).take();

@@ -384,9 +384,13 @@ impl Error {
     }
 }
 
-/// What stands where a file of the store belongs, if that is what an error says.
+/// What stands where a file of the store belongs, if that is what an error says, or the error that it is from.
 fn unusual(e: &io::Error) -> Option<&'static str> {
-    e.get_ref()?.downcast_ref::<Unusual>().map(|unusual| unusual.0)
+    let inner = e.get_ref()?;
+    match inner.downcast_ref::<Unusual>() {
+        Some(unusual) => Some(unusual.0),
+        None => unusual(inner.source()?.downcast_ref()?),
+    }
 }
 
 /// Whether an error is ENOSPC or EDQUOT.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -118,7 +119,7 @@ fn nothing_is_written_outside_through_a_link_and_nothing_hangs() {
                     Err(Error::Unusual { file, .. }) => {
                         assert!(file.contains(name), "{name} as a {by}: {file}")
                     }
-                    Err(e) => assert!(name == "snapshots", "{name} as a {by}: {e}"),
+                    Err(e) => panic!("{name} as a {by}: {e}"),
                     // What an open does not need it does not look at.
                     Ok((engine, _)) => {
                         append(&engine, 101..=160);
@@ -226,6 +227,69 @@ fn root_who_looks_after_the_store_of_another_leaves_it_usable() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().uid(), 65_534, "{:?}", entry.file_name());
     }
+}
+
+/// Where the user without rights finds the directories of [`as_nobody`].
+const NOBODY: &str = "SEAWALL_TEST_OF_NOBODY";
+
+/// Runs a test of this file anew as a user without rights, who has the directory `own` in one that it cannot read.
+fn as_nobody(test: &str, prepare: impl FnOnce(&Path)) {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("SKIPPED 1 test: to become another user needs root");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let own = home.path().join("own");
+    fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(65_534), Some(65_534)).unwrap();
+    prepare(home.path());
+    // A copy, for the way to the program itself may be closed to that user.
+    let program = home.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["--exact", test, "--nocapture"]).env(NOBODY, home.path()).uid(65_534).gid(65_534);
+    let output = command.current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}
+
+#[test]
+fn directories_that_may_not_be_read_may_hold_a_store() {
+    let Some(home) = std::env::var_os(NOBODY).map(std::path::PathBuf::from) else {
+        as_nobody("directories_that_may_not_be_read_may_hold_a_store", |home| {
+            fs::create_dir(home.join("drop")).unwrap();
+            fs::set_permissions(home.join("drop"), fs::Permissions::from_mode(0o733)).unwrap();
+        });
+        return;
+    };
+    for unreadable in [&home, &home.join("drop")] {
+        assert!(fs::read_dir(unreadable).is_err());
+    }
+    for dir in ["own", "drop/store", "drop/new/deep/store"] {
+        with_entries(&home.join(dir), 1, 3);
+    }
+}
+
+#[test]
+fn a_spare_of_another_user_is_made_anew() {
+    let Some(home) = std::env::var_os(NOBODY).map(std::path::PathBuf::from) else {
+        as_nobody("a_spare_of_another_user_is_made_anew", |home| {
+            with_entries(&home.join("own"), 1, 100);
+            for entry in fs::read_dir(home.join("own")).unwrap() {
+                let path = entry.unwrap().path();
+                if path.file_name().unwrap().to_str().unwrap().starts_with("spare-") {
+                    std::os::unix::fs::chown(path, Some(0), Some(0)).unwrap();
+                }
+            }
+        });
+        return;
+    };
+    let dir = home.join("own");
+    let engine = opened(&dir);
+    append(&engine, 101..=300);
+    engine.close().unwrap();
+    assert_eq!(last(&dir), Index(300));
 }
 
 #[test]

@@ -6,18 +6,17 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, mpsc};
-use std::thread::JoinHandle;
 
 use super::Callback;
 use super::front::Callbacks;
-use crate::sync::lock;
+use crate::sync::{Worker, lock};
 use crate::types::{Outcome, Position};
 
 /// Callbacks that wait for the same outcome.
 type Told = (Callbacks, Outcome);
 
 /// The way to a thread that calls back.
-type Thread = (mpsc::Sender<Told>, JoinHandle<()>);
+type Thread = (mpsc::Sender<Told>, Worker);
 
 /// The thread that calls back, once there is something to call; or what waits for a thread at hand.
 pub(super) struct Delivery {
@@ -58,7 +57,7 @@ impl Delivery {
     }
 
     /// The thread, which ends when it has called all that it was given.
-    pub(super) fn end(&mut self) -> Option<JoinHandle<()>> {
+    pub(super) fn end(&mut self) -> Option<Worker> {
         self.thread.take().map(|(_, thread)| thread)
     }
 }
@@ -66,7 +65,7 @@ impl Delivery {
 fn start() -> std::io::Result<Thread> {
     let (sender, receiver) = mpsc::channel();
     let run = move || receiver.into_iter().for_each(|(callbacks, outcome)| call_all(callbacks, outcome));
-    let thread = std::thread::Builder::new().name("seawall-delivery".into()).spawn(run)?;
+    let thread = Worker::start("seawall-delivery", run)?;
     Ok((sender, thread))
 }
 

@@ -6,10 +6,10 @@
 //! is (see reader).
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread::JoinHandle;
 
 use crate::snapshot::SnapshotFault;
 use crate::snapshot::format::ChunkRef;
+use crate::sync::Worker;
 
 type Loaded = Result<Vec<u8>, SnapshotFault>;
 
@@ -23,7 +23,7 @@ pub(super) struct Ahead {
 struct Lane {
     full: Option<Receiver<Loaded>>,
     empty: Sender<Vec<u8>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Worker>,
 }
 
 impl Ahead {
@@ -42,6 +42,7 @@ impl Ahead {
     pub(super) fn next(&mut self, raw: &mut Vec<u8>) -> Option<Result<(), SnapshotFault>> {
         let lane = &self.lanes[self.next];
         self.next = (self.next + 1) % self.lanes.len();
+        lane.thread.as_ref().filter(|thread| thread.is_here())?;
         let loaded = lane.full.as_ref()?.recv().ok()?;
         Some(loaded.map(|loaded| {
             // A thread that has ended needs no memory.
@@ -58,7 +59,7 @@ impl Lane {
         let (loaded, full) = sync_channel(1);
         let (empty, free) = channel();
         let run = move || fill(&chunks, load, &loaded, &free);
-        let thread = std::thread::Builder::new().name("seawall-snapshot".into()).spawn(run).ok()?;
+        let thread = Worker::start("seawall-snapshot", run).ok()?;
         Some(Self { full: Some(full), empty, thread: Some(thread) })
     }
 }

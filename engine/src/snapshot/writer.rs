@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use crate::planted::Bug;
 use crate::snapshot::format::{ChunkHeader, ChunkRef, Codec, chunk};
 use crate::snapshot::reader::{Scratch, load_chunk};
 use crate::snapshot::usage::{self, ChunkUse, Claim};
 use crate::snapshot::{FileName, SnapshotIo};
-use crate::sync::lock;
+use crate::sync::{Worker, lock};
 use crate::vfs::{File, Vfs, write_all_at};
 
 /// Writes the files of one snapshot.
@@ -206,7 +205,7 @@ impl Packer {
 pub(super) struct Writers {
     jobs: SyncSender<Job>,
     crew: Arc<Mutex<Crew>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Worker>,
 }
 
 /// A chunk to be placed; `buffer` as in [`Writer::place_chunk`].
@@ -232,8 +231,7 @@ impl Writers {
         let one = |_| {
             let (writer, receiver, crew) = (writer.clone(), receiver.clone(), crew.clone());
             let packer = Packer::new(level).ok()?;
-            let thread = std::thread::Builder::new().name("seawall-snapshot".into());
-            thread.spawn(move || work(&writer, &receiver, &crew, packer)).ok()
+            Worker::start("seawall-snapshot", move || work(&writer, &receiver, &crew, packer)).ok()
         };
         let threads: Vec<_> = (0..most).filter_map(one).collect();
         (!threads.is_empty()).then_some(Self { jobs, crew, threads })
@@ -245,6 +243,9 @@ impl Writers {
     /// # Errors
     /// Of an earlier chunk.
     pub(super) fn give(&self, part: ChunkRef, buffer: &mut Vec<u8>) -> io::Result<()> {
+        if !self.threads.iter().all(Worker::is_here) {
+            return Err(panicked());
+        }
         let mut crew = lock(&self.crew);
         if let Some(error) = crew.failed.take() {
             return Err(error);
@@ -263,7 +264,7 @@ impl Writers {
     pub(super) fn finish(self) -> io::Result<()> {
         let Self { jobs, crew, threads } = self;
         drop(jobs);
-        let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        let ends: Vec<_> = threads.into_iter().map(Worker::join).collect();
         if ends.iter().any(Result::is_err) {
             return Err(panicked());
         }
@@ -272,7 +273,7 @@ impl Writers {
 }
 
 fn panicked() -> io::Error {
-    io::Error::other("a thread that wrote the snapshot panicked")
+    io::Error::other("a thread that wrote the snapshot panicked, or is not of this process")
 }
 
 fn work<V: Vfs>(writer: &Writer<V>, jobs: &Mutex<Receiver<Job>>, crew: &Mutex<Crew>, mut packer: Packer) {

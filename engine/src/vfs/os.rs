@@ -112,6 +112,15 @@ impl Vfs for OsVfs {
     fn create_root(&self) -> io::Result<()> {
         let path = &self.root.path;
         let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.is_dir()).collect();
+        // Who may not read a directory may sync the whole file system, once all is made.
+        let mut denied = false;
+        let mut sync_names_in = |dir: &Path| match sync_directory(dir) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                denied = true;
+                Ok(())
+            }
+            other => other,
+        };
         for dir in missing.iter().rev() {
             let mode = if dir == path { 0o700 } else { 0o777 };
             match DirBuilder::new().mode(mode).create(dir) {
@@ -119,16 +128,13 @@ impl Vfs for OsVfs {
                 other => other?,
             }
             if dir != path {
-                sync_directory(&parent(dir))?;
+                sync_names_in(&parent(dir))?;
             }
         }
         // A run that died between mkdir and its sync left a name that looks like any other but may
         // not be durable: so the store's own name is synced even if it was there.
-        match sync_directory(&parent(path)) {
-            // Who may not read the parent may sync the whole file system.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => sync_all_of(self.root.dir()?),
-            other => other,
-        }
+        sync_names_in(&parent(path))?;
+        if denied { sync_all_of(self.root.dir()?) } else { Ok(()) }
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
