@@ -301,7 +301,7 @@ impl<V: Vfs> Shared<V> {
         }
         metrics::histogram!("seawall_frame_bytes").record(span as f64);
         if V::planted(Bug::SyncWrongFile) && before.path != log.active.reader.path {
-            before.file.sync_data().map_err(Error::io("sync", &before.path))?;
+            before.file()?.sync_data().map_err(Error::io("sync", &before.path))?;
             let (last, outlook) = (log.position, log.outlook());
             drop(log);
             self.front().durable = last;

@@ -11,6 +11,7 @@ use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::{LOST_AND_FOUND, SNAPSHOTS};
 use crate::highwater::{self, HighWater};
 use crate::identity;
+use crate::log::held::Shelf;
 use crate::log::spares::{spare_name, zero_fill};
 use crate::log::{Log, Shape, first_header, start_segment};
 use crate::options::{CreateOptions, RESERVED_SEGMENTS};
@@ -84,9 +85,11 @@ fn first_log<V: Vfs>(
     high: highwater::Keeper<V>,
     journal: Journal<V>,
 ) -> Result<Log<V>> {
-    let active = start_segment(vfs, header, &Groups::new(), 0)?;
+    let shelf = Shelf::new(vfs);
+    let active = start_segment(vfs, &shelf, header, &Groups::new(), 0)?;
     Ok(Log {
         vfs: vfs.clone(),
+        shelf,
         shape: *shape,
         groups: crate::by_group::ByGroup::default(),
         index: crate::index::Index::default(),

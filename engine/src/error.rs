@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::report::{Lost, RecoveryReport};
 use crate::types::{GroupId, Identity, Index, LogId, Term, VoteKey};
-use crate::vfs::Unusual;
+use crate::vfs::{OutOfDescriptors, Unusual};
 
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -323,6 +323,16 @@ pub enum Error {
         /// What was being prepared.
         doing: &'static str,
     },
+    /// No file could be opened or made for want of a descriptor. Nothing changed; a handle goes on.
+    #[error("{doing} {path}: {limit}; nothing changed: raise that limit, or close files, then try again")]
+    OutOfDescriptors {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: String,
+        /// Which limit was reached.
+        limit: &'static str,
+    },
     /// A write or a sync failed; this handle never says Durable again.
     #[error("poisoned by: {cause}; close it and open again, which settles what is unknown")]
     Poisoned {
@@ -349,7 +359,7 @@ pub enum Error {
         why: &'static str,
     },
     /// A file of a snapshot is damaged.
-    #[error("{fault}; fetch the snapshot from a peer")]
+    #[error("{fault}; {}", fault.advice())]
     Snapshot {
         /// Which, and how.
         fault: crate::snapshot::SnapshotFault,
@@ -369,9 +379,14 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| match unusual(&source) {
-            Some(what) => Self::Unusual { file: path, what },
-            None => Self::Io { doing, path, source },
+        move |source| {
+            if let Some(out) = OutOfDescriptors::carried(&source) {
+                return Self::OutOfDescriptors { doing, path, limit: out.limit() };
+            }
+            match unusual(&source) {
+                Some(what) => Self::Unusual { file: path, what },
+                None => Self::Io { doing, path, source },
+            }
         }
     }
 

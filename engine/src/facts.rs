@@ -4,9 +4,12 @@
 //! error, never the end of a file. (A3) What is read is bounded by headers, trailers, run tables and
 //! the segments without a good footer. I do not know what a fact means (see recovery).
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::evidence::{self, Evidence};
 use crate::highwater::{self, HighWater};
+use crate::log::held::{Held, Shelf};
 use crate::log::{Shape, first_header};
 use crate::log::{repair, spares};
 use crate::planted::Bug;
@@ -30,8 +33,8 @@ pub struct FooterFact {
 pub struct SegmentFact<V: Vfs> {
     /// What its name says.
     pub id: SegmentId,
-    /// An open description.
-    pub file: V::File,
+    /// Its file.
+    pub held: Arc<Held<V>>,
     /// Its length.
     pub len: u64,
     /// A position in it that the high-water file calls durable; 0 for none.
@@ -47,6 +50,11 @@ pub struct SegmentFact<V: Vfs> {
 }
 
 impl<V: Vfs> SegmentFact<V> {
+    /// A description of its file.
+    pub fn file(&self) -> Result<Arc<V::File>> {
+        self.held.open().map_err(Error::io("open", self.held.path()))
+    }
+
     /// The header, its own or put together from the checkpoint. Without either nothing is known of the
     /// segment's place in the log, whatever frames stand in it.
     #[must_use]
@@ -62,7 +70,7 @@ impl<V: Vfs> SegmentFact<V> {
     pub fn sealed_state(&self) -> Result<Option<Groups>> {
         let (Some(footer), HeaderFact::Ours(header)) = (&self.footer, &self.header) else { return Ok(None) };
         let [_, _, part] = footer.trailer.parts();
-        let raw = read_part(&self.file, self.id, part)?;
+        let raw = read_part(&*self.file()?, self.id, part)?;
         let sum = crate::checksum::crc(crate::checksum::seed(header.place().salt::<V>()), &raw);
         let holds = sum == footer.trailer.state_crc || V::planted(Bug::StateUnchecked);
         Ok(holds.then(|| state::decode(&raw)).flatten())
@@ -79,19 +87,21 @@ impl<V: Vfs> SegmentFact<V> {
 
     /// Where the entries of a sealed segment are; `None` if its entry table does not hold.
     pub fn entry_table(&self, header: &Header, trailer: &Trailer) -> Result<Option<Vec<EntryRef>>> {
-        let table = segment::read_table::<V>(&self.file, trailer, &header.place());
+        let table = segment::read_table::<V>(&*self.file()?, trailer, &header.place());
         table.map_err(Error::io("read", segment::file_name(self.id)))
     }
 
     /// Walks the segment although it has a footer.
     pub fn rescan(&mut self, shape: &Shape) -> Result<()> {
-        self.scan = walk::<V>(&self.file, self.id, &self.header, shape, self.floor)?;
+        self.scan = walk::<V>(&*self.file()?, self.id, &self.header, shape, self.floor)?;
         Ok(())
     }
 }
 
 /// Everything that was found in a store's directory.
 pub struct Facts<V: Vfs> {
+    /// The segments that are open.
+    pub shelf: Arc<Shelf<V>>,
     /// The segments, ascending.
     pub segments: Vec<SegmentFact<V>>,
     /// Names of prepared segments of the right length.
@@ -133,6 +143,7 @@ pub const LOST_AND_FOUND: &str = "lost+found";
 /// Looks at every file of the directory.
 pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
     let mut facts = Facts {
+        shelf: Shelf::new(vfs),
         segments: Vec::new(),
         spares: Vec::new(),
         stunted: Vec::new(),
@@ -148,7 +159,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
         if let Some(id) = segment::parse_name(&name) {
             let own = facts.high.filter(|high| high.segment == id);
             let floor = own.map_or(Position(0), |high| high.position);
-            let fact = look(vfs, &name, id, shape, floor)?;
+            let fact = look(&facts.shelf, &name, id, shape, floor)?;
             facts.epoch = fact.known_header().map_or(facts.epoch, |h| h.epoch.max(facts.epoch));
             facts.segments.push(fact);
         } else if spares::is_spare(&name) {
@@ -180,13 +191,14 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
 
 /// Looks at one segment file; `floor` is a position in it that is known to be durable.
 pub fn look<V: Vfs>(
-    vfs: &V,
+    shelf: &Arc<Shelf<V>>,
     name: &str,
     id: SegmentId,
     shape: &Shape,
     floor: Position,
 ) -> Result<SegmentFact<V>> {
-    let file = vfs.open(name, Access::Read).map_err(Error::io("open", name))?;
+    let held = shelf.find(name.into()).map_err(Error::io("open", name))?;
+    let file = held.open().map_err(Error::io("open", name))?;
     let len = file.len().map_err(Error::io("stat", name))?;
     let header = read_header::<V>(&file, name, len, id, shape)?;
     match header {
@@ -200,7 +212,7 @@ pub fn look<V: Vfs>(
         }
         _ => {}
     }
-    let mut fact = SegmentFact { id, file, len, floor, header, footer: None, bad_footer: None, scan: None };
+    let mut fact = SegmentFact { id, held, len, floor, header, footer: None, bad_footer: None, scan: None };
     if let HeaderFact::Ours(header) = header
         && !is_overlong(len, shape)
     {
@@ -229,11 +241,12 @@ fn read_header<V: Vfs>(
 }
 
 fn read_footer<V: Vfs>(fact: &mut SegmentFact<V>, header: &Header) -> Result<()> {
-    let trailer = segment::read_trailer::<V>(&fact.file, &header.place());
+    let file = fact.file()?;
+    let trailer = segment::read_trailer::<V>(&file, &header.place());
     let Some(trailer) = trailer.map_err(Error::io("read", segment::file_name(fact.id)))? else {
         return Ok(());
     };
-    let runs = segment::read_runs::<V>(&fact.file, &trailer, &header.place());
+    let runs = segment::read_runs::<V>(&file, &trailer, &header.place());
     let runs = runs.map_err(Error::io("read", segment::file_name(fact.id)))?;
     // Of a segment with damaged entries every entry is looked at, by way of the table.
     let listed = trailer.lost == 0 || fact.entry_table(header, &trailer)?.is_some();

@@ -18,6 +18,7 @@ use crate::facts::{Facts, gather, is_overlong};
 use crate::frame::{Frame, Place};
 use crate::identity;
 use crate::index::{Index as EntryIndex, Location};
+use crate::log::held::Shelf;
 use crate::log::{Readable, Shape};
 use crate::record::Name;
 use crate::recovery::{self, Plan, owned};
@@ -179,10 +180,8 @@ impl<V: Vfs> Store<V> {
         let mut sealed = BTreeMap::new();
         for fact in facts.segments {
             let Some(header) = fact.known_header() else { continue };
-            let (path, salt) = (file_name(fact.id), header.place().salt::<V>());
-            let file = vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
-            let trailer = fact.footer.map(|f| f.trailer);
-            let mut readable = Readable::new(path, salt, file, trailer);
+            let salt = header.place().salt::<V>();
+            let mut readable = Readable::new(fact.held, salt, fact.footer.map(|f| f.trailer));
             readable.entries = view.tables.remove(&fact.id).unwrap_or_default();
             sealed.insert(fact.id, Arc::new(readable));
         }
@@ -399,7 +398,7 @@ fn verify_segment<V: Vfs>(
     }
     let scan = match &fact.scan {
         Some(scan) => Some(scan.clone()),
-        None => crate::facts::walk::<V>(&fact.file, fact.id, &fact.header, shape, fact.floor)?,
+        None => crate::facts::walk::<V>(&*fact.file()?, fact.id, &fact.header, shape, fact.floor)?,
     };
     let Some(scan) = scan else {
         if plan.is_none() {
@@ -412,7 +411,8 @@ fn verify_segment<V: Vfs>(
     }
     let next = facts.segments.get(at + 1).filter(|_| at < newest).and_then(|fact| fact.known_header());
     let proven = recovery::proven(fact, &scan, next);
-    let mut window = Window::new(&fact.file).map_err(Error::io("read", &path))?;
+    let file = fact.file()?;
+    let mut window = Window::new(&*file).map_err(Error::io("read", &path))?;
     let hollow = scan.hollow.iter().map(|n| &scan.frames[*n]).filter(|f| f.header.last() <= proven);
     for frame in hollow {
         let bad = bad_in::<V>(&mut window, frame, scan.header.place().salt::<V>());
@@ -458,7 +458,7 @@ fn bad_in<V: Vfs>(
 
 /// Every record of a store, segment by segment.
 pub struct Records<V: Vfs> {
-    vfs: V,
+    shelf: Arc<Shelf<V>>,
     shape: Shape,
     /// The segments that are still to come, the next one last.
     segments: Vec<SegmentId>,
@@ -470,22 +470,23 @@ pub struct Records<V: Vfs> {
 impl<V: Vfs> Records<V> {
     fn new(vfs: &V, shape: Shape, segments: Vec<SegmentId>, mark: Position) -> Self {
         let segments = segments.into_iter().rev().collect();
-        Self { vfs: vfs.clone(), shape, segments, ready: Vec::new(), mark, last: Position(0) }
+        Self { shelf: Shelf::new(vfs), shape, segments, ready: Vec::new(), mark, last: Position(0) }
     }
 
     fn fill(&mut self, id: SegmentId) -> Result<()> {
         let path = file_name(id);
-        let fact = match crate::facts::look(&self.vfs, &path, id, &self.shape, Position(0)) {
+        let mut fact = match crate::facts::look(&self.shelf, &path, id, &self.shape, Position(0)) {
             Err(Error::Io { source, .. }) if is_moving(&source) => return Ok(()),
             other => other?,
         };
-        let scan = match fact.scan {
+        let scan = match fact.scan.take() {
             Some(scan) => Some(scan),
-            None => crate::facts::walk::<V>(&fact.file, id, &fact.header, &self.shape, Position(0))?,
+            None => crate::facts::walk::<V>(&*fact.file()?, id, &fact.header, &self.shape, Position(0))?,
         };
         let Some(scan) = scan else { return Ok(()) };
-        let sealed_to = fact.footer.map(|f| f.trailer.position);
-        let mut window = Window::new(&fact.file).map_err(Error::io("read", &path))?;
+        let sealed_to = fact.footer.as_ref().map(|f| f.trailer.position);
+        let file = fact.file()?;
+        let mut window = Window::new(&*file).map_err(Error::io("read", &path))?;
         for frame in &scan.frames {
             if sealed_to.is_some_and(|to| frame.header.first > to) {
                 break;

@@ -28,12 +28,14 @@ use crate::state::{self, Group, Groups, STATE_OVERHEAD};
 use crate::types::{Digest, Epoch, Identity, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{Access, File, Vfs, write_all_at, write_parts_at};
 
+pub mod held;
 pub mod readable;
 pub mod repair;
 pub mod spares;
 
 pub use readable::Readable;
 
+use held::Shelf;
 use spares::{free_name, settle};
 
 /// What never changes about a store.
@@ -59,13 +61,22 @@ pub struct Active<V: Vfs> {
     pub echo: Vec<u8>,
     /// Descriptions that no sync holds, each opened before what it will cover (L9).
     pub free: Vec<Arc<V::File>>,
-    /// The description that rotation, sealing and reads use.
+    /// The description that rotation and sealing use.
+    pub file: Arc<V::File>,
+    /// Reads it, through the same.
     pub reader: Arc<Readable<V>>,
     /// An upper bound of the state's bytes in the footer.
     pub state_bound: usize,
     /// What no state is larger than: admission sees to it.
     state_most: usize,
     runs_bound: usize,
+}
+
+impl<V: Vfs> Active<V> {
+    /// Makes what was written so far durable.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io("sync", &self.reader.path))
+    }
 }
 
 /// What the next frames find in the log.
@@ -85,6 +96,8 @@ pub struct Outlook {
 pub struct Log<V: Vfs> {
     /// The file system.
     pub vfs: V,
+    /// The segments that are open to be read.
+    pub shelf: Arc<Shelf<V>>,
     /// What never changes.
     pub shape: Shape,
     /// The state as of the last record written.
@@ -296,10 +309,9 @@ impl<V: Vfs> Log<V> {
             recovered_to: self.position,
             ..self.active.header
         };
-        self.active = start_segment(&self.vfs, header, &self.states(), self.descriptions)?;
+        self.active = start_segment(&self.vfs, &self.shelf, header, &self.states(), self.descriptions)?;
         if !V::planted(Bug::HeaderNotSynced) {
-            let reader = &self.active.reader;
-            reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
+            self.active.sync()?;
         }
         self.raise_high_water()?;
         metrics::counter!("seawall_rotations").increment(1);
@@ -342,8 +354,8 @@ impl<V: Vfs> Log<V> {
     /// open uses it again, and restarts on a full disk do not eat the reserve. So does one that a rotation ends, for
     /// a sync of the length would cost more, and it will be used again.
     pub fn seal(&mut self, seal: Seal, next: SegmentId) -> Result<()> {
-        let reader = self.active.reader.clone();
-        let sync = || reader.file.sync_data().map_err(Error::io("sync", &reader.path));
+        let (file, reader) = (self.active.file.clone(), self.active.reader.clone());
+        let sync = || file.sync_data().map_err(Error::io("sync", &reader.path));
         let id = self.active.header.segment;
         let (entries, runs) = self.index.seal(id);
         let footer = Footer { entries, runs, state: state::encode(&self.states()) };
@@ -362,7 +374,7 @@ impl<V: Vfs> Log<V> {
         }
         let len = u64::from(at) + bytes.len() as u64;
         let write = |bytes: &[u8], at: u64| {
-            write_all_at::<V>(&reader.file, bytes, at).map_err(Error::io("write the footer of", &reader.path))
+            write_all_at::<V>(&file, bytes, at).map_err(Error::io("write the footer of", &reader.path))
         };
         let (tables, last) = bytes.split_at(bytes.len() - segment::trailer::LEN);
         write(tables, u64::from(at))?;
@@ -371,13 +383,12 @@ impl<V: Vfs> Log<V> {
         }
         write(last, len - last.len() as u64)?;
         if shortened {
-            let cut = reader.file.set_len(len).and_then(|()| reader.file.sync_all());
+            let cut = file.set_len(len).and_then(|()| file.sync_all());
             cut.map_err(Error::io("shorten", &reader.path))?;
         } else {
             sync()?;
         }
-        let file = self.vfs.open(&reader.path, Access::Read).map_err(Error::io("open", &reader.path))?;
-        let sealed = Readable::new(reader.path.clone(), reader.salt, file, Some(trailer));
+        let sealed = Readable::new(self.shelf.hold(reader.path.clone()), reader.salt, Some(trailer));
         self.sealed.insert(id, Arc::new(sealed));
         for segment in self.index.take_emptied() {
             self.dead.insert(segment, self.position);
@@ -402,8 +413,8 @@ impl<V: Vfs> Log<V> {
             let path = segment::file_name(id);
             let Some(sealed) = self.sealed.get(&id) else { continue };
             let stat = Error::io("stat", &path);
-            let whole =
-                sealed.file.len().and_then(|len| Ok(len == self.shape.size && !sealed.file.is_shared()?));
+            let file = sealed.file()?;
+            let whole = file.len().and_then(|len| Ok(len == self.shape.size && !file.is_shared()?));
             // Others see through a second name what is written into a file.
             let whole = whole.map_err(stat)?;
             if whole && spares.len() < SEGMENTS_KEPT {
@@ -505,6 +516,7 @@ fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
 /// Writes header and checkpoint of a segment whose name is durable. Not synced.
 pub fn start_segment<V: Vfs>(
     vfs: &V,
+    shelf: &Arc<Shelf<V>>,
     header: Header,
     groups: &Groups,
     descriptions: u32,
@@ -512,7 +524,7 @@ pub fn start_segment<V: Vfs>(
     let id = header.segment;
     let path = segment::file_name(id);
     let fail = |e| Error::Io { doing: "write the start of", path: path.clone(), source: e };
-    let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path.clone()))?;
+    let file = open_description(vfs, id)?;
     let free = (0..descriptions).map(|_| open_description(vfs, id)).collect::<Result<_>>()?;
     let place = header.place();
     let weight: u64 = groups.values().map(Group::weight).sum();
@@ -545,7 +557,8 @@ pub fn start_segment<V: Vfs>(
         chain: encoded.header.chain_after(),
         echo: Vec::new(),
         free,
-        reader: Arc::new(Readable::new(path, place.salt::<V>(), file, None)),
+        reader: Arc::new(Readable::new(shelf.pin(path, file.clone()), place.salt::<V>(), None)),
+        file,
         // Numbers of a group may grow while the segment is active.
         state_bound: payload.len() + groups.len() * 48 + 16,
         state_most: usize::try_from(most + STATE_OVERHEAD).expect("a segment is in memory"),

@@ -120,6 +120,7 @@ bugs! {
     BlockedVotes: "a group that lacks something takes votes",
     ClosedAtFullLength: "a close leaves its segment at full length, so that each restart takes a segment",
     StateBoundOfFrame: "each vote of a frame counts the payload of all of them against the segment",
+    StaleDescription: "a repaired segment is read through the description of the damaged one",
     NoLastIndex: "a snapshot at the last of all numbers is let through",
     StaleFramePasses: "no salt, no place, no position and no chain tell an old frame from a new one",
 }

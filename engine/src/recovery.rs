@@ -342,13 +342,14 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         plan.mark = scan.position;
     }
     if V::planted(Bug::SyncedNotRewritten) {
-        fact.file.sync_data().map_err(Error::io("sync", file_name(fact.id)))?;
+        fact.file()?.sync_data().map_err(Error::io("sync", file_name(fact.id)))?;
     }
     let (offset, chain, taken) = take_frames(scan, plan.mark, &mut plan.index);
     plan.chain = chain;
     plan.above = scan.frames[taken..].to_vec();
     plan.groups = checkpoint.groups.clone();
-    let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
+    let file = fact.file()?;
+    let mut window = Window::new(&*file).map_err(Error::io("read", file_name(fact.id)))?;
     let mut position = scan.header.cut;
     for frame in &scan.frames[..taken] {
         replay(&mut window, frame, &mut position, &mut plan.groups, fact.id)?;
@@ -603,7 +604,8 @@ pub fn check_snapshots<V: Vfs>(
 fn groups_after<V: Vfs>(facts: &Facts<V>, plan: &Plan) -> Result<Groups> {
     let mut groups = plan.groups.clone();
     let fact = &facts.segments[plan.newest];
-    let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
+    let file = fact.file()?;
+    let mut window = Window::new(&*file).map_err(Error::io("read", file_name(fact.id)))?;
     let mut position = plan.mark;
     for frame in &plan.above {
         replay(&mut window, frame, &mut position, &mut groups, fact.id)?;

@@ -132,6 +132,14 @@ impl SnapshotFault {
         }
     }
 
+    /// What to do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "mend that, then try again",
+            _ => "fetch the snapshot from a peer",
+        }
+    }
+
     /// The fault of a read that failed with `error`.
     fn unreadable(file: &str, error: &io::Error) -> Self {
         match error.kind() {

@@ -36,16 +36,71 @@ impl From<Unusual> for io::Error {
     }
 }
 
+/// A call that found no file descriptor free, and did nothing. Carried by an [`io::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfDescriptors(&'static str);
+
+/// The kernel's numbers, the same on Linux and macOS.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+impl OutOfDescriptors {
+    /// The error of a call that opens or makes a file or lists a directory, and that did nothing if it found no
+    /// descriptor. Of other calls a number says nothing: they may have done half.
+    #[must_use]
+    pub fn of_opening(error: io::Error) -> io::Error {
+        let limit = match error.raw_os_error() {
+            Some(EMFILE) => "this process has as many files open as `ulimit -n` (RLIMIT_NOFILE) allows",
+            Some(ENFILE) => "the system has as many files open as the sysctl fs.file-max allows",
+            _ => return error,
+        };
+        io::Error::other(Self(limit))
+    }
+
+    /// What an error carries, itself or in what it wraps.
+    #[must_use]
+    pub fn carried(error: &io::Error) -> Option<Self> {
+        let mut inner = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+        while let Some(error) = inner {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(*found);
+            }
+            inner = match error.downcast_ref::<io::Error>() {
+                Some(wrapped) => wrapped.get_ref().map(|inner| inner as _),
+                None => error.source(),
+            };
+        }
+        None
+    }
+
+    /// Which limit was reached, in words for an operator.
+    #[must_use]
+    pub fn limit(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for OutOfDescriptors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for OutOfDescriptors {}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads only; works on a read-only mount.
     Read,
+    /// As `Read`, of a file that was open before, or written: it may have got a second name since.
+    Again,
     /// Reads and writes.
     ReadWrite,
 }
 
-/// A directory tree that holds one store.
+/// A directory tree that holds one store. What opens or makes a file or lists a directory says that no descriptor was
+/// free by [`OutOfDescriptors`], and has then done nothing.
 pub trait Vfs: Clone + Send + Sync + 'static {
     /// An open file description.
     type File: File;
@@ -53,6 +108,9 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     /// Bytes that are worth a call of their own: a larger frame is written in pieces of so many, each on
     /// its way to the disk while the next is written.
     const PIECE: usize;
+
+    /// Descriptions of segments that are written no more and may be read again, that are open at once.
+    const HELD: usize;
 
     /// Creates the store's directory if it is not there, and makes its name durable.
     fn create_root(&self) -> io::Result<()>;
@@ -68,7 +126,7 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     /// synced, whatever was synced of the file.
     fn create(&self, path: &str) -> io::Result<Self::File>;
 
-    /// Opens an existing regular file with one name as a *new open file description*: the kernel reports a writeback
+    /// Opens an existing regular file with one name, but for [`Access::Again`], as a *new open file description*: the kernel reports a writeback
     /// error once for each description that was open before the write.
     fn open(&self, path: &str, access: Access) -> io::Result<Self::File>;
 

@@ -55,6 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "segment",
             "space",
             "state",
+            "sync",
             "types",
             "vfs",
         ],

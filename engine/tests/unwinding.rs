@@ -40,6 +40,7 @@ impl Broken {
 impl Vfs for Broken {
     type File = BrokenFile;
     const PIECE: usize = MemVfs::PIECE;
+    const HELD: usize = MemVfs::HELD;
 
     fn create_root(&self) -> io::Result<()> {
         self.inner.create_root()

@@ -154,6 +154,7 @@ fn advice(error: &Error) -> (Exit, &'static str) {
         }
         Error::Io { .. } => (Exit::Io, "mend the file system or the permissions, then run it again"),
         Error::NoSpace { .. } => (Exit::Io, "free space on the file system, then run it again"),
+        Error::OutOfDescriptors { .. } => (Exit::Io, "`ulimit -n 1024` is enough for any store"),
         Error::Poisoned { .. } | Error::NotAcknowledged { .. } => {
             (Exit::Io, "mend the disk, then look with `seawall status` at what is there before going on")
         }

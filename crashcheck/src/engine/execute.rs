@@ -456,7 +456,7 @@ impl<V: Disk> Host<V> {
     /// An error that no refusal of the model explains: a poisoned handle, a full disk, or a finding.
     pub(super) fn surprise(&mut self, doing: &str, error: &Error) {
         match error {
-            Error::NoSpace { .. } if self.faulty => {}
+            Error::NoSpace { .. } | Error::OutOfDescriptors { .. } if self.faulty => {}
             Error::Poisoned { .. } | Error::NotAcknowledged { .. } if self.faulty => self.poisoned = true,
             // A failed read or a refused file fails that call only.
             Error::Io { .. } if self.faulty => {
@@ -512,7 +512,8 @@ impl<V: Disk> Host<V> {
                 self.fault("P7", format!("a snapshot must be refused as {expected}: {e}"))
             }
             (Err(e), None) => {
-                let never = matches!(e, Error::NoSpace { .. }) || refusal(&e).is_some();
+                let refused = matches!(e, Error::NoSpace { .. } | Error::OutOfDescriptors { .. });
+                let never = refused || refusal(&e).is_some();
                 if never && self.fold.issued() > number {
                     self.event(Event::Never(number));
                 }

@@ -150,7 +150,7 @@ const OF_MEDIA: &[&str] = &[
 ];
 
 /// Bugs of repair, found by replicas that heal each other.
-const OF_REPLICAS: &[Bug] = &[Bug::RepairUnchecked, Bug::BlockedVotes];
+const OF_REPLICAS: &[Bug] = &[Bug::RepairUnchecked, Bug::BlockedVotes, Bug::StaleDescription];
 
 /// How a bug was found.
 #[derive(Clone, Debug, Serialize)]

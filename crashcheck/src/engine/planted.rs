@@ -63,6 +63,8 @@ impl Vfs for PlantedVfs {
 
     const PIECE: usize = MemVfs::PIECE;
 
+    const HELD: usize = MemVfs::HELD;
+
     fn create_root(&self) -> io::Result<()> {
         self.0.create_root()
     }

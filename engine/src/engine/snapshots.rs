@@ -20,7 +20,7 @@ use crate::snapshot::{SnapshotIo, collect, hash_of};
 use crate::submit::{Op, WriteBatch};
 use crate::sync::lock;
 use crate::types::{GroupId, LogId, Outcome, SnapshotOwner, SnapshotPointer};
-use crate::vfs::{Access, Vfs};
+use crate::vfs::{Access, OutOfDescriptors, Vfs};
 
 use super::Engine;
 
@@ -81,7 +81,7 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
         let sealed = builder.finish().inspect_err(|e| engine.doubt(e)).map_err(|e| {
             match crate::error::is_full(&e) {
                 true => Error::NoSpace { doing: "writing a snapshot" },
-                false => Error::Io { doing: "write", path: SNAPSHOTS.into(), source: e },
+                false => Error::io("write", SNAPSHOTS)(e),
             }
         })?;
         let pointer = SnapshotPointer { id, owner: SnapshotOwner::Owned, digest: sealed.digest };
@@ -115,11 +115,12 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
 }
 
 impl<V: Vfs> Engine<V> {
-    /// Poisons if the file system failed to write or sync a snapshot's file. A full disk does not, nor does what
-    /// the builder itself refuses: that a snapshot is too long, or that it failed before.
+    /// Poisons if the file system failed to write or sync a snapshot's file. A full disk does not, nor does a want of
+    /// descriptors, nor what the builder itself refuses: that a snapshot is too long, or that it failed before.
     fn doubt(&self, error: &io::Error) {
         let of_disk = error.get_ref().is_some_and(|inner| inner.is::<SnapshotIo>());
-        if of_disk && !crate::error::is_full(error) {
+        let refused = crate::error::is_full(error) || OutOfDescriptors::carried(error).is_some();
+        if of_disk && !refused {
             self.shared.poison(&format!("writing a snapshot: {error}"));
         }
     }

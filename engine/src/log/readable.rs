@@ -1,12 +1,15 @@
-//! A segment that can be read: an open description, the tables that say where its entries are.
+//! A segment that can be read: its file, and the tables that say where its entries are.
 //!
 //! I own how bytes of a segment come into memory, and that each entry is checked after it was read. (R1)
 //! Bytes are read, never mapped: where a disk errs or a file became shorter, a read is an error and an access
-//! through a mapping is the end of the process. I do not know which segments there are (see log).
+//! through a mapping is the end of the process. (R2) Where there is no file of its name any more it was recycled since
+//! it was looked up, like one whose bytes were overwritten: whoever reads looks again. I do not know which
+//! segments there are (see log), nor which are open (see held).
 
 use std::io;
 use std::sync::Arc;
 
+use super::held::Held;
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::index::Location;
@@ -19,6 +22,7 @@ use crate::vfs::{File, Vfs, read_exact_at};
 /// So many bytes are read without a look at the file's length before.
 const UNASKED: usize = 64 << 10;
 const CUT: &str = "the file is shorter";
+const GONE: &str = "there is no such file";
 
 /// A segment that can be read.
 pub struct Readable<V: Vfs> {
@@ -26,8 +30,8 @@ pub struct Readable<V: Vfs> {
     pub path: String,
     /// Its salt.
     pub salt: u64,
-    /// An open description.
-    pub file: V::File,
+    /// Its file.
+    pub held: Arc<Held<V>>,
     /// The trailer, if it is sealed.
     pub trailer: Option<Trailer>,
     /// The entry table of a segment that a recovery has not sealed yet.
@@ -37,23 +41,35 @@ pub struct Readable<V: Vfs> {
 impl<V: Vfs> Readable<V> {
     /// A segment to read from.
     #[must_use]
-    pub fn new(path: String, salt: u64, file: V::File, trailer: Option<Trailer>) -> Self {
-        Self { path, salt, file, trailer, entries: Vec::new() }
+    pub fn new(held: Arc<Held<V>>, salt: u64, trailer: Option<Trailer>) -> Self {
+        Self { path: held.path().to_owned(), salt, held, trailer, entries: Vec::new() }
+    }
+
+    /// A description of its file.
+    pub fn file(&self) -> Result<Arc<V::File>> {
+        self.held.open().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => self.damaged(0, GONE),
+            _ => Error::io("open", &self.path)(e),
+        })
     }
 
     /// Reads bytes of the file in place of what `out` held.
     fn bytes_into(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.bytes_of(&*self.file()?, offset, len, out)
+    }
+
+    fn bytes_of(&self, file: &V::File, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         // Before much memory is taken for them.
-        if len > UNASKED && offset + len as u64 > self.file.len().map_err(Error::io("stat", &self.path))? {
+        if len > UNASKED && offset + len as u64 > file.len().map_err(Error::io("stat", &self.path))? {
             return Err(self.damaged(offset, CUT));
         }
         out.clear();
         out.resize(len, 0);
-        self.fill(offset, out)
+        self.fill(file, offset, out)
     }
 
-    fn fill(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        read_exact_at(&self.file, out, offset).map_err(|e| match e.kind() {
+    fn fill(&self, file: &V::File, offset: u64, out: &mut [u8]) -> Result<()> {
+        read_exact_at(file, out, offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(offset, CUT),
             _ => Error::Io { doing: "read", path: self.path.clone(), source: e },
         })
@@ -120,17 +136,18 @@ impl<V: Vfs> Readable<V> {
             return Ok(self.entries[n as usize]);
         }
         let mut raw = [0; segment::ENTRY_LEN];
-        self.fill(self.row(n), &mut raw)?;
+        self.fill(&*self.file()?, self.row(n), &mut raw)?;
         Ok(EntryRef::decode(&raw))
     }
 
     /// Reads as many bytes as are asked for, or as there are and are needed, in place of what `out` held.
     fn read_up_to(&self, offset: u64, needed: usize, asked: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.bytes_into(offset, needed, out)?;
+        let file = self.file()?;
+        self.bytes_of(&file, offset, needed, out)?;
         let mut len = needed;
         out.resize(asked.max(needed), 0);
         // What was not needed was not asked for: an error of it is that of who needs it.
-        while let Ok(more @ 1..) = self.file.read_at(&mut out[len..], offset + len as u64) {
+        while let Ok(more @ 1..) = file.read_at(&mut out[len..], offset + len as u64) {
             len += more;
         }
         out.truncate(len);

@@ -15,7 +15,7 @@ use crate::quarantine;
 use crate::record::Kind;
 use crate::segment::{self, EntryRef, Header, HeaderFact, Trailer, put_trailer, trailer};
 use crate::types::{Entry, GroupId, SegmentId};
-use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
+use crate::vfs::{File, Vfs, read_exact_at, write_all_at};
 
 /// The name of a repaired segment until it is whole.
 pub const NEW_NAME: &str = "repair.new";
@@ -51,7 +51,7 @@ impl<V: Vfs> Log<V> {
             return Err(mismatch("these are not the bytes that were acknowledged"));
         }
         let bytes = u64::from(at.offset)..u64::from(at.offset) + u64::from(at.len);
-        quarantine::keep(&self.vfs, &reader.path, &reader.file, bytes.clone())?;
+        quarantine::keep(&self.vfs, &reader.path, &*reader.file()?, bytes.clone())?;
         let (group, index) = (name.group, name.id.index);
         self.journal.note(Event { group, index, ..Event::new(Act::Restored, &reader.path, bytes) })?;
         self.exchange(&reader, segment, at, &entry.data)?;
@@ -76,7 +76,7 @@ impl<V: Vfs> Log<V> {
             _ => {}
         }
         let file = self.vfs.create(NEW_NAME).map_err(Error::space(DOING, NEW_NAME))?;
-        copy::<V>(&reader.file, &file).map_err(Error::space(DOING, &path))?;
+        copy::<V>(&*reader.file()?, &file).map_err(Error::space(DOING, &path))?;
         let trailer = reader.trailer.map(|t| Trailer { lost: t.lost.saturating_sub(1), ..t });
         let patched = write_all_at::<V>(&file, data, u64::from(at.offset))
             .and_then(|()| self.renew_trailer(&file, reader, segment, trailer.as_ref()))
@@ -84,8 +84,10 @@ impl<V: Vfs> Log<V> {
         patched.map_err(Error::space(DOING, NEW_NAME))?;
         self.vfs.rename(NEW_NAME, &path).map_err(Error::io("rename to", &path))?;
         self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
-        let file = self.vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
-        let readable = Readable::new(path, reader.salt, file, trailer);
+        // Not through the description of the damaged file.
+        let stale = V::planted(Bug::StaleDescription);
+        let held = if stale { reader.held.clone() } else { self.shelf.hold(path) };
+        let readable = Readable::new(held, reader.salt, trailer);
         self.sealed.insert(segment, std::sync::Arc::new(readable));
         Ok(())
     }

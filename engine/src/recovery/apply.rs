@@ -16,6 +16,7 @@ use crate::facts::{Facts, SegmentFact};
 use crate::frame::{Frame, FrameKind, Room};
 use crate::highwater::{self, HighWater};
 use crate::index::Index;
+use crate::log::held::Shelf;
 use crate::log::spares::{free_name, prepare, settle, spare_name, zero_fill};
 use crate::log::{Active, Log, Readable, Shape, start_segment};
 use crate::options::SEGMENTS_KEPT;
@@ -72,8 +73,8 @@ pub fn apply<V: Vfs>(
         recovered_to,
         unit: shape.unit,
     };
-    let active = start_segment(vfs, header, &groups, descriptions)?;
-    let mut log = begin(vfs, active, groups, index, spares, journal, high);
+    let active = start_segment(vfs, &facts.shelf, header, &groups, descriptions)?;
+    let mut log = begin(&facts.shelf, active, groups, index, spares, journal, high);
     rewrite(&mut log, &facts.segments[newest], &above, mark, &mut report)?;
     if V::planted(Bug::ResealedBeforeCarry) {
         for old in &unsealed {
@@ -84,9 +85,8 @@ pub fn apply<V: Vfs>(
         adopt(&mut log, facts.segments.iter().take(newest + 1), mark)?;
         log.recycle(log.position)?;
     }
-    let reader = log.active.reader.clone();
     if !V::planted(Bug::CutNotSynced) {
-        reader.file.sync_data().map_err(Error::io("sync", &reader.path))?;
+        log.active.sync()?;
     }
     log.raise_high_water()?;
     // From here on the new segment alone carries the state; what it replaces may go.
@@ -116,7 +116,7 @@ fn open_journal<V: Vfs>(vfs: &V, facts: &Facts<V>, shape: &Shape, epoch: Epoch) 
 
 /// The log with nothing but its fresh segment.
 fn begin<V: Vfs>(
-    vfs: &V,
+    shelf: &Arc<Shelf<V>>,
     active: Active<V>,
     groups: Groups,
     index: Index,
@@ -126,7 +126,8 @@ fn begin<V: Vfs>(
 ) -> Log<V> {
     let Header { identity, size, segment, cut, unit, .. } = active.header;
     Log {
-        vfs: vfs.clone(),
+        vfs: shelf.vfs.clone(),
+        shelf: shelf.clone(),
         shape: Shape { identity, unit, size },
         groups: groups.into_iter().collect(),
         index,
@@ -237,8 +238,9 @@ fn rewrite<V: Vfs>(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     let path = file_name(from.id);
-    let mut window = Window::new(&from.file).map_err(Error::io("read", &path))?;
-    let reader = log.active.reader.clone();
+    let read = from.file()?;
+    let mut window = Window::new(&*read).map_err(Error::io("read", &path))?;
+    let (file, reader) = (log.active.file.clone(), log.active.reader.clone());
     for frame in above {
         let records: Vec<Record> = records(&mut window, frame).map_err(Error::io("read", &path))?;
         report.rewritten += records.len() as u64;
@@ -246,7 +248,7 @@ fn rewrite<V: Vfs>(
         if !log.has_room(&encoded, &records) {
             return Err(Error::NoSpace { doing: "writing records above the mark again" });
         }
-        log.put(encoded, &records, &reader.file).map_err(Error::io("write", &reader.path))?;
+        log.put(encoded, &records, &file).map_err(Error::io("write", &reader.path))?;
     }
     Ok(())
 }
@@ -299,18 +301,16 @@ fn adopt<'a, V: Vfs>(
         let path = file_name(fact.id);
         let Some(header) = fact.known_header() else { continue };
         let salt = header.place().salt::<V>();
-        let file = log.vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
         let trailer = match &fact.footer {
             Some(footer) => Some(footer.trailer),
-            None => {
-                crate::segment::read_trailer::<V>(&file, &header.place()).map_err(Error::io("read", &path))?
-            }
+            None => crate::segment::read_trailer::<V>(&*fact.file()?, &header.place())
+                .map_err(Error::io("read", &path))?,
         };
         let live = log.index.is_live(fact.id);
         if !live {
             log.dead.entry(fact.id).or_insert(mark);
         }
-        let readable = Readable::new(path, salt, file, trailer);
+        let readable = Readable::new(fact.held.clone(), salt, trailer);
         log.sealed.insert(fact.id, Arc::new(readable));
     }
     Ok(())

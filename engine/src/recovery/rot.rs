@@ -36,7 +36,8 @@ pub(super) fn rotten_by_table<V: Vfs>(fact: &SegmentFact<V>, footer: &FooterFact
         offset: u64::from(footer.trailer.footer),
         what: "the entry table does not hold",
     })?;
-    let mut window = Window::new(&fact.file).map_err(Error::io("read", file_name(fact.id)))?;
+    let file = fact.file()?;
+    let mut window = Window::new(&*file).map_err(Error::io("read", file_name(fact.id)))?;
     for run in &footer.runs {
         for n in 0..run.count {
             let (name, at) = (run.name.at(n), table[(run.start + n) as usize]);
@@ -68,7 +69,8 @@ pub(super) fn rotten_frames<V: Vfs>(
 ) -> Result<u32> {
     let before = plan.rotten.len();
     let failed = || Error::io("read", file_name(fact.id));
-    let mut window = Window::new(&fact.file).map_err(failed())?;
+    let file = fact.file()?;
+    let mut window = Window::new(&*file).map_err(failed())?;
     for frame in scan.hollow.iter().filter(|n| **n < taken).map(|n| &scan.frames[*n]) {
         let mut bad = 0;
         for (name, at) in places(frame) {

@@ -157,7 +157,7 @@ impl<V: Vfs> SnapshotBuilder<V> {
         if !V::planted(Bug::SnapshotDirNotSynced)
             && let Err(error) = self.writer.vfs.sync_dir(DIR)
         {
-            lock(&self.known).doubt_names();
+            lock(&self.known).doubt_names(&error);
             return Err(SnapshotIo::named(DIR, error));
         }
         if lock(&self.known).names_in_doubt() {

@@ -14,7 +14,7 @@ use crate::snapshot::usage::ChunkUse;
 use crate::snapshot::{DIR, FileName, PART, SnapshotFault, SnapshotIo};
 use crate::sync::lock;
 use crate::types::{Digest, Identity};
-use crate::vfs::Vfs;
+use crate::vfs::{OutOfDescriptors, Vfs};
 
 /// What [`sweep`] did and saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn retire<V: Vfs>(vfs: &V, known: &Mutex<ChunkUse>, digest: Digest) -> io::R
     let mut table = lock(known);
     let unneeded = table.unpoint(digest);
     let removed = remove_all(vfs, &unneeded);
-    sync_if(vfs, known, table, !unneeded.is_empty(), removed)
+    left_over(sync_if(vfs, known, table, !unneeded.is_empty(), removed))
 }
 
 /// Gives up a sealed snapshot whose pointer record was certainly not written.
@@ -111,7 +111,15 @@ pub fn discard<V: Vfs>(vfs: &V, known: &Mutex<ChunkUse>, digest: Digest) -> io::
         Ok(count) => (count > 0, Ok(())),
         Err(error) => (true, Err(error)),
     };
-    sync_if(vfs, known, table, any, removed)
+    left_over(sync_if(vfs, known, table, any, removed))
+}
+
+/// What no descriptor was free for is left to the next open, which sweeps it: nobody waits for it.
+fn left_over(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if OutOfDescriptors::carried(&e).is_some() => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Gives holds back and removes what nobody needs any more; returns how many files that were.
@@ -148,7 +156,7 @@ fn sync_if<V: Vfs>(
 ) -> io::Result<()> {
     drop(table);
     if any && let Err(error) = vfs.sync_dir(DIR) {
-        lock(known).doubt_names();
+        lock(known).doubt_names(&error);
         return removed.and(Err(SnapshotIo::named(DIR, error)));
     }
     removed
@@ -156,7 +164,7 @@ fn sync_if<V: Vfs>(
 
 fn sync_names<V: Vfs>(vfs: &V, table: &mut ChunkUse) -> io::Result<()> {
     vfs.sync_dir(DIR).map_err(|error| {
-        table.doubt_names();
+        table.doubt_names(&error);
         SnapshotIo::named(DIR, error)
     })
 }

@@ -9,12 +9,14 @@
 //! I touch no file: who removes one asks me and does so before the lock is given back.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::snapshot::format::Manifest;
 use crate::snapshot::{FileName, SnapshotFault};
 use crate::sync::lock;
 use crate::types::Digest;
+use crate::vfs::OutOfDescriptors;
 
 /// What is known of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,9 +256,9 @@ impl ChunkUse {
     }
 
     /// A sync of the directory failed: which names are durable is not known, and a later success
-    /// would say nothing about those that this one covered.
-    pub(super) fn doubt_names(&mut self) {
-        self.names_in_doubt = true;
+    /// would say nothing about those that this one covered; unless it did not even begin.
+    pub(super) fn doubt_names(&mut self, error: &io::Error) {
+        self.names_in_doubt |= OutOfDescriptors::carried(error).is_none();
     }
 
     /// Whether a sync of the directory failed since the store was opened.

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::os::is_plain;
-use super::{Access, File, Vfs};
+use super::{Access, File, OutOfDescriptors, Vfs};
 
 mod disk;
 mod fault;
@@ -174,7 +174,8 @@ impl MemVfs {
     fn enter_path(&self, kind: CallKind, path: &str) -> io::Result<MutexGuard<'_, Disk>> {
         assert!(is_plain(path), "not a path inside the store: {path:?}");
         let (disk, fault) = self.enter(Asked { path, ..Asked::of(kind) });
-        fail_whole(fault)?;
+        let opens = matches!(kind, CallKind::Create | CallKind::Open | CallKind::List);
+        fail_whole(fault).map_err(|e| if opens { OutOfDescriptors::of_opening(e) } else { e })?;
         Ok(disk)
     }
 
@@ -205,6 +206,9 @@ impl Vfs for MemVfs {
     /// As small as an entry that a test calls large.
     /// Less than an entry that the checker calls large, so that its frames are torn between pieces too.
     const PIECE: usize = 1 << 10;
+
+    /// So few that small stores open segments again, too.
+    const HELD: usize = 2;
 
     fn create_root(&self) -> io::Result<()> {
         self.enter_path(CallKind::CreateRoot, "").map(drop)
@@ -307,7 +311,7 @@ impl MemFile {
     fn need_write(&self, otherwise: i32) -> io::Result<()> {
         match self.access {
             Access::ReadWrite => Ok(()),
-            Access::Read => Err(io::Error::from_raw_os_error(otherwise)),
+            Access::Read | Access::Again => Err(io::Error::from_raw_os_error(otherwise)),
         }
     }
 

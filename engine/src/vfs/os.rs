@@ -108,6 +108,9 @@ impl Vfs for OsVfs {
 
     const PIECE: usize = 1 << 20;
 
+    /// Of the 1,024 that a process has by default on Linux, and the 256 that it has on macOS.
+    const HELD: usize = 128;
+
     /// The store's directory is its owner's alone; parents are made as the process makes any.
     fn create_root(&self) -> io::Result<()> {
         let path = &self.root.path;
@@ -151,7 +154,7 @@ impl Vfs for OsVfs {
     }
 
     fn open(&self, path: &str, access: Access) -> io::Result<OsFile> {
-        self.opened(self.root.dir()?.file(plain(path), access == Access::ReadWrite))
+        self.opened(self.root.dir()?.file(plain(path), access))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -163,7 +166,7 @@ impl Vfs for OsVfs {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.root.dir()?.directory(plain(dir))?)?)
+        self.root.dir()?.sync(plain(dir))
     }
 
     fn available_space(&self) -> io::Result<u64> {

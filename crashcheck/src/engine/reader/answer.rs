@@ -10,6 +10,7 @@ use seawall::evidence::{self, Act};
 use seawall::facts::{self, SegmentFact};
 use seawall::frame::{self, Place, Probe};
 use seawall::log::Shape;
+use seawall::log::held::Shelf;
 use seawall::record::{self, Item};
 use seawall::scan::Scan;
 use seawall::segment::{self, HeaderFact};
@@ -182,7 +183,7 @@ pub(super) fn events<V: Disk>(vfs: &V, store: &[u8; 16]) -> String {
 /// One segment file.
 pub(super) fn segment<V: Disk>(vfs: &V, name: &str, shape: &Shape) -> String {
     let id = segment::parse_name(name).expect("the case names a segment");
-    let looked = facts::look(vfs, name, id, shape, Position(0)).and_then(|mut fact| {
+    let looked = facts::look(&Shelf::new(vfs), name, id, shape, Position(0)).and_then(|mut fact| {
         let text = ends(&fact)?;
         if fact.scan.is_none() {
             fact.rescan(shape)?;

@@ -18,6 +18,7 @@ impl<const BUG: usize> Vfs for Buggy<BUG> {
     type File = MemFile;
 
     const PIECE: usize = MemVfs::PIECE;
+    const HELD: usize = MemVfs::HELD;
 
     fn create_root(&self) -> io::Result<()> {
         self.0.create_root()

@@ -3,7 +3,8 @@
 //! I own how a name becomes a descriptor. (O1) Every call is relative to the descriptor of the directory: whatever
 //! becomes of its name, the files are those of the directory that was opened. (O2) No link is followed, and what
 //! is opened is a regular file with one name: nobody writes outside of the store through it. (O3) Nothing that
-//! is opened blocks. I do not know what the files hold.
+//! is opened blocks. (O4) Where no descriptor is free, nothing was done, and the error says so. I do not know what
+//! the files hold.
 //!
 //! Each part of a path is opened by itself with `O_NOFOLLOW` (open(2)), which any Unix has; a path here has two
 //! parts at most.
@@ -15,7 +16,7 @@ use std::path::Path;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::vfs::Unusual;
+use crate::vfs::{Access, OutOfDescriptors, Unusual};
 
 const FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIRECTORY: Mode = Mode::RWXU;
@@ -28,17 +29,26 @@ pub(super) struct Beneath(OwnedFd);
 impl Beneath {
     /// Opens a directory, whose own name may be a link: that is the caller's choice.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        Ok(Self(fs::open(dir, A_DIRECTORY, Mode::empty())?))
+        Ok(Self(fs::open(dir, A_DIRECTORY, Mode::empty()).map_err(refused)?))
     }
 
     /// A descriptor of its own of a directory beneath, or of the directory itself.
     pub(super) fn directory(&self, path: &str) -> io::Result<OwnedFd> {
-        let mut dir = fs::openat(&self.0, ".", A_DIRECTORY, Mode::empty())?;
+        let mut dir = fs::openat(&self.0, ".", A_DIRECTORY, Mode::empty()).map_err(refused)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let flags = A_DIRECTORY | OFlags::NOFOLLOW;
             dir = fs::openat(&dir, part, flags, Mode::empty()).map_err(|e| unusual(&dir, part, e))?;
         }
         Ok(dir)
+    }
+
+    /// Makes the names in a directory durable, through a description of its own, which meets no error of another. That
+    /// of the directory itself does where there is none: what was renamed in it must not stay in doubt for a limit.
+    pub(super) fn sync(&self, path: &str) -> io::Result<()> {
+        match self.directory(path) {
+            Err(e) if path.is_empty() && OutOfDescriptors::carried(&e).is_some() => Ok(fs::fsync(&self.0)?),
+            directory => Ok(fs::fsync(directory?)?),
+        }
     }
 
     /// Calls with the directory that holds a name, and the name.
@@ -50,14 +60,14 @@ impl Beneath {
     }
 
     /// Opens a file that is there.
-    pub(super) fn file(&self, path: &str, write: bool) -> io::Result<OwnedFd> {
-        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    pub(super) fn file(&self, path: &str, access: Access) -> io::Result<OwnedFd> {
+        let mode = if access == Access::ReadWrite { OFlags::RDWR } else { OFlags::RDONLY };
+        let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         self.at(path, |dir, name| {
             let file = fs::openat(dir, name, flags, Mode::empty()).map_err(|e| unusual(dir, name, e))?;
             let stat = fs::fstat(&file)?;
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile if stat.st_nlink <= 1 => Ok(file),
+                FileType::RegularFile if stat.st_nlink <= 1 || access == Access::Again => Ok(file),
                 FileType::RegularFile => Err(Unusual("a file with a second name (hard link)").into()),
                 FileType::Directory => Err(Errno::ISDIR.into()),
                 _ => Err(Unusual("no regular file").into()),
@@ -69,7 +79,7 @@ impl Beneath {
     pub(super) fn create(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.at(path, |dir, name| {
-            let file = fs::openat(dir, name, flags, FILE)?;
+            let file = fs::openat(dir, name, flags, FILE).map_err(refused)?;
             self.give_away(&file)?;
             Ok(file)
         })
@@ -110,7 +120,7 @@ impl Beneath {
     /// Names in a directory; one that is not UTF-8 is not ours and has replacement characters.
     pub(super) fn names(&self, dir: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::Dir::new(self.directory(dir)?)? {
+        for entry in fs::Dir::new(self.directory(dir)?).map_err(refused)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if ![&b"."[..], b".."].contains(&name) {
@@ -139,6 +149,11 @@ fn unusual(dir: impl AsFd, name: &str, error: Errno) -> io::Error {
     match error {
         Errno::LOOP | Errno::NOTDIR if kind() == Ok(FileType::Symlink) => Unusual("a symbolic link").into(),
         Errno::NXIO => Unusual("no regular file").into(),
-        other => other.into(),
+        other => refused(other),
     }
+}
+
+/// The error of a call that opens.
+fn refused(error: Errno) -> io::Error {
+    OutOfDescriptors::of_opening(error.into())
 }
