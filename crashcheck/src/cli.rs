@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use crate::engine::certificate;
 use crate::engine::execute::execute;
 use crate::engine::scoreboard::Size;
 use crate::engine::subject::EngineSubject;
+use crate::engine::swept::{self, Swept};
 use crate::engine::{flip, kill, mutants, reader, replicas, spec};
 
 mod program;
@@ -105,6 +107,8 @@ enum Command {
     BlockInit,
     #[command(hide = true)]
     BlockServer(ServerArgs),
+    #[command(hide = true)]
+    Sweeper,
     #[command(hide = true)]
     KillChild {
         #[arg(long)]
@@ -258,6 +262,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::command::run(&args),
         Command::BlockInit => block::guests::init().map(|()| Exit::Pass),
         Command::BlockServer(args) => block::server::serve(&args).map(|()| Exit::Pass),
+        Command::Sweeper => swept::sweep().map(|()| Exit::Pass),
         Command::KillChild { dir, seed, cycle } => kill::child(&dir, seed, cycle).map(|()| Exit::Pass),
     };
     match done {
@@ -583,8 +588,10 @@ fn compare_readers(args: &EngineArgs) -> anyhow::Result<Exit> {
 }
 
 fn kill(args: &KillArgs) -> anyhow::Result<Exit> {
-    let temporary = tempfile::tempdir()?;
-    let dir = args.dir.clone().unwrap_or_else(|| temporary.path().join("store"));
+    let program = std::env::current_exe()?;
+    let swept = args.dir.is_none().then(|| Swept::new(&program)).transpose()?;
+    let temporary = swept.as_ref().map(|swept| swept.path().join("store"));
+    let dir = args.dir.clone().or(temporary).context("a directory")?;
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
         writeln!(
             io::stderr(),
@@ -594,7 +601,7 @@ fn kill(args: &KillArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Usage);
     }
     let settings = kill::Settings {
-        program: std::env::current_exe()?,
+        program,
         cycles: args.cycles,
         dir,
         segment_bytes: args.segment_bytes,

@@ -28,6 +28,7 @@ pub mod scoreboard;
 pub mod spec;
 pub mod step;
 pub mod subject;
+pub mod swept;
 pub mod truth;
 
 use std::cell::Cell;

@@ -6,8 +6,8 @@
 //! words against what is [`expect`]ed, [`search`] decides which are tried, and
 //! [`classes`] makes few explained findings of many failures, with the [`symbols`] of call sites, which a [`page`] shows and a
 //! [`ratchet`] remembers. [`sandbox`] keeps all
-//! that in namespaces of its own, so that nothing is left when a process dies; [`place`] says where states are shown, and
-//! [`rights`] what others' programs may do.
+//! that in namespaces of its own, so that nothing is left when a process dies; [`place`] says where states are shown,
+//! [`own`] which places a checker shares with nobody, and [`rights`] what others' programs may do.
 
 pub mod calls;
 pub mod checker;
@@ -20,6 +20,7 @@ pub mod fuse;
 pub mod mutate;
 pub mod names;
 pub mod nested;
+pub mod own;
 pub mod page;
 pub mod place;
 pub mod present;

@@ -13,12 +13,16 @@ use std::time::Instant;
 
 #[path = "program/alone.rs"]
 mod alone;
+#[path = "program/apart.rs"]
+mod apart;
 #[path = "program/attacks.rs"]
 mod attacks;
 #[path = "program/cases.rs"]
 mod cases;
 #[path = "program/hostile.rs"]
 mod hostile;
+#[path = "program/killed.rs"]
+mod killed;
 #[path = "program/pages.rs"]
 mod pages;
 #[path = "program/promises.rs"]

@@ -152,6 +152,7 @@ fn options(args: &RecordArgs, fault: Option<Fault>) -> Options {
         },
         env: Vec::new(),
         cwd: None,
+        own_places: false,
     }
 }
 

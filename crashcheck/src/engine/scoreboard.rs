@@ -24,6 +24,7 @@ use super::kill;
 use super::media::{self, Known, Outcome};
 use super::replicas;
 use super::subject::EngineSubject;
+use super::swept::Swept;
 use crate::core::choices::{Bounds, Tears};
 use crate::core::counts::Counters;
 use crate::core::explore::{Sink, explore};
@@ -457,9 +458,9 @@ fn kill(piece: &Piece) -> Row {
     let mut row =
         Row::new("kill -9", "a real process on a real directory, a tenth of the kills during recovery");
     for store in piece.first..stores {
-        let counts = tempfile::tempdir().map_err(anyhow::Error::from).and_then(|dir| {
-            let (program, dir) = (std::env::current_exe()?, dir.path().join("store"));
-            let seed = 1 + store;
+        let counts = std::env::current_exe().map_err(anyhow::Error::from).and_then(|program| {
+            let swept = Swept::new(&program)?;
+            let (dir, seed) = (swept.path().join("store"), 1 + store);
             kill::run(&kill::Settings { program, cycles: KILLS, dir, segment_bytes: 1 << 20, seed }, |_| {})
         });
         match counts {

@@ -87,7 +87,6 @@ pub fn inject(options: &Options, stop: &AtomicBool, each: &mut dyn FnMut(&Run)) 
         fs::canonicalize(&options.record.dir).with_context(|| options.record.dir.display().to_string())?;
     place::allow(&dir)?;
     let start = read_start(&dir, options.record.limit)?.recording;
-    let scratch = tempfile::tempdir().context("a temporary directory")?;
     // A call of the kind is counted whether it fails or not; this one never comes.
     let calls = run(options, u64::MAX, &dir, &start, stop)?.met;
     let wanted: Vec<u64> = options.nth.map_or((1..=calls.min(options.most)).collect(), |nth| vec![nth]);
@@ -97,7 +96,7 @@ pub fn inject(options: &Options, stop: &AtomicBool, each: &mut dyn FnMut(&Run)) 
             break;
         }
         let recorded = run(options, nth, &dir, &start, stop)?;
-        let done = judge(options, nth, recorded, &scratch.path().join("run.trace"), stop)?;
+        let done = judge(options, nth, recorded, stop)?;
         each(&done);
         runs.push(done);
     }
@@ -127,13 +126,7 @@ fn lay_out(dir: &Path, start: &Recording, owner: Option<Rights>) -> anyhow::Resu
     stage.show(&Scene::new(&script).state(&Loss::default())).context("copying what the directory holds")
 }
 
-fn judge(
-    options: &Options,
-    nth: u64,
-    recorded: Recorded,
-    trace: &Path,
-    stop: &AtomicBool,
-) -> anyhow::Result<Run> {
+fn judge(options: &Options, nth: u64, recorded: Recorded, stop: &AtomicBool) -> anyhow::Result<Run> {
     let exit = recorded.recording.origin.exit;
     let stopped = match recorded.end {
         End::Ended => None,
@@ -143,10 +136,10 @@ fn judge(
     };
     let mut done = Run { nth, exit, stopped, verdict: None, classes: Vec::new(), states: 0, left: None };
     let Some(checker) = options.check.clone().filter(|_| done.stopped.is_none()) else { return Ok(done) };
-    file::write(&recorded.recording, trace)?;
+    let held = file::held(&recorded.recording)?;
     let explored = explore::explore(
         &explore::Options {
-            trace: trace.to_owned(),
+            trace: held.path(),
             at: PathBuf::from(names::name(&recorded.recording.origin.dir)),
             checker,
             profile: options.profile,

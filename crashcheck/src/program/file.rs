@@ -200,15 +200,28 @@ pub fn read(path: &Path) -> Result<Recording, FileError> {
 /// # Errors
 /// If it cannot be written.
 pub fn write(recording: &Recording, path: &Path) -> Result<u64, FileError> {
+    let bytes = sealed(recording, path)?;
+    place::write_whole(path, &bytes)
+        .map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
+    Ok(bytes.len() as u64)
+}
+
+fn sealed(recording: &Recording, path: &Path) -> Result<Vec<u8>, FileError> {
     check(recording).map_err(|what| FileError::Unsound { path: path.display().to_string(), what })?;
     let mut bytes = encode(recording);
     if let Some(key) = place::key(true).filter(|_| recording.origin.here) {
         let seal = seal(&key, &bytes[HASH_AT]);
         bytes[SEAL_AT].copy_from_slice(&seal);
     }
-    place::write_whole(path, &bytes)
-        .map_err(|source| FileError::Io { path: path.display().to_string(), source })?;
-    Ok(bytes.len() as u64)
+    Ok(bytes)
+}
+
+/// A recording in memory that is gone with this process: what it starts reads it while it lives.
+///
+/// # Errors
+/// If there is no memory.
+pub fn held(recording: &Recording) -> anyhow::Result<place::Held> {
+    place::Held::new(&sealed(recording, Path::new("a recording in memory"))?)
 }
 
 impl From<&Recording> for Stored {

@@ -5,7 +5,6 @@
 //! must pass as well, with the acknowledgements of the first crash. A checker that changes nothing has no
 //! second level.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,13 +12,14 @@ use anyhow::Context;
 
 use crate::core::trace::Op;
 use crate::program::explore::{self, Explored, Options};
+use crate::program::place::Held;
 use crate::program::present::Stage;
 use crate::program::record::{self, End};
 use crate::program::recording::{Note, Recording};
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::tape::Onward;
-use crate::program::{file, sandbox};
+use crate::program::{file, rights, sandbox};
 
 /// How many states of each recovery are checked.
 const STATES: u64 = 300;
@@ -37,20 +37,18 @@ pub fn descend(
     explored: &mut Explored,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let scratch = tempfile::tempdir().context("a temporary directory")?;
     for outer in states {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let recording = recover(options, &explored.recording, script, outer, scratch.path(), stop)?;
+        let recording = recover(options, &explored.recording, script, outer, stop)?;
         let changes = |op: &Op| !matches!(op, Op::SyncAll { .. } | Op::SyncData { .. } | Op::SyncDir { .. });
         let Some(recording) = recording.filter(|r| r.trace.steps.iter().any(|step| changes(&step.op))) else {
             continue;
         };
-        let trace = scratch.path().join("recovery.trace");
-        file::write(&recording, &trace)?;
+        let held = file::held(&recording)?;
         let inner = Options {
-            trace,
+            trace: held.path(),
             before: [&options.before[..], &explored.recording.told_before(outer.cut)].concat(),
             reach: Reach { omissions: 1, ..options.reach },
             seconds: None,
@@ -70,14 +68,12 @@ fn recover(
     recording: &Recording,
     script: &Script,
     outer: &Loss,
-    scratch: &Path,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Recording>> {
     let dir = options.at.clone();
-    let acks = scratch.join("acks");
     let said = options.before.iter().chain(recording.said_before(outer.cut));
     let text: String = said.filter_map(Note::ack).flat_map(|ack| [ack, "\n"]).collect();
-    std::fs::write(&acks, text).context("the file of acknowledgements")?;
+    let acks = Held::new(text.as_bytes()).context("the file of acknowledgements")?;
     let owner = options.checker.user;
     sandbox::mount_states(&dir, owner)?;
     let mut scene = Scene::new(script);
@@ -95,8 +91,12 @@ fn recover(
             // A leak checker in the command would refuse to be traced.
             by: record::By::Fuse { traced: false },
             stacks: true,
-            env: vec![("CRASHCHECK_DIR".into(), dir.clone().into()), ("CRASHCHECK_ACKS".into(), acks.into())],
+            env: vec![
+                ("CRASHCHECK_DIR".into(), dir.clone().into()),
+                (rights::ACKS.into(), acks.path().into()),
+            ],
             cwd: Some(dir.clone()),
+            own_places: true,
         };
         record::record(&how, stop)
     });

@@ -6,11 +6,14 @@
 //! system or this run lives on. I do not show anything (see present).
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, CWD, MemfdFlags, Mode, OFlags, linkat, memfd_create};
+use rustix::io::Errno;
 
 use crate::program::names;
 use crate::program::recording::Recording;
@@ -43,10 +46,8 @@ pub fn key(make: bool) -> Option<Key> {
     }
     File::open("/dev/urandom").ok()?.read_exact(&mut key).ok()?;
     DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
-    let mut partial = tempfile::NamedTempFile::new_in(&dir).ok()?;
-    partial.write_all(&key).ok()?;
-    match partial.persist_noclobber(&path) {
-        Ok(_) => Some(key),
+    match make_whole(&path, &key, false) {
+        Ok(()) => Some(key),
         // Another recorder was first.
         Err(_) => self::key(false),
     }
@@ -95,15 +96,59 @@ pub fn allow(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a new file that only its owner reads, of which a part is never seen: it replaces what had the name.
+/// Makes a new file that only its owner reads, of which a part is never seen: it replaces what had the name. Killed
+/// meanwhile, it leaves nothing else behind, but maybe neither of the two under the name.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    make_whole(path, bytes, true)
+}
+
+fn make_whole(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut partial = tempfile::NamedTempFile::new_in(dir)?;
-    partial.write_all(bytes)?;
-    partial.as_file().sync_all()?;
-    partial.persist(path)?;
-    Ok(())
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) else {
+        // A file system on which every file has a name.
+        let mut partial = tempfile::NamedTempFile::new_in(dir)?;
+        partial.write_all(bytes)?;
+        partial.as_file().sync_all()?;
+        let done = if replace { partial.persist(path) } else { partial.persist_noclobber(path) };
+        return Ok(done.map(drop)?);
+    };
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = || linkat(CWD, &unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW);
+    match link() {
+        Err(Errno::EXIST) if replace => {
+            fs::remove_file(path)?;
+            Ok(link()?)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Bytes that are in no directory and are gone with this process.
+#[derive(Debug)]
+pub struct Held(File);
+
+impl Held {
+    /// Holds some bytes.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(bytes: &[u8]) -> anyhow::Result<Self> {
+        let file = memfd_create("crashcheck", MemfdFlags::CLOEXEC).context("a file in memory")?;
+        let mut file = File::from(file);
+        file.write_all(bytes).context("a file in memory")?;
+        Ok(Self(file))
+    }
+
+    /// Where whoever sees this process finds them.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
+    }
 }

@@ -92,6 +92,12 @@ impl Stage {
         self
     }
 
+    /// Where states are shown.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(names::name(path)) }
     }

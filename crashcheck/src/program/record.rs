@@ -57,8 +57,10 @@ pub struct Options {
     pub output: [Onward; 2],
     /// What is added to its environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Its working directory; ours unless given.
+    /// Its working directory on a file system of ours; the one that we are in unless given.
     pub cwd: Option<PathBuf>,
+    /// Whether what it puts into places for temporary files is forgotten; for a file system alone.
+    pub own_places: bool,
 }
 
 /// Who sees what a command does.
@@ -157,10 +159,16 @@ fn on_file_system(
     let session = Session::new(recorder, dir, &config()).map_err(|e| cannot_mount(dir, &e))?;
     let session = session.spawn().context("the thread of the recording file system")?;
     let awake = stay_awake();
-    let desk = (traced && tracer::is_supported()).then(|| Desk::open(dir)).transpose();
+    let desk = (traced && tracer::is_supported()).then(Desk::open).transpose();
     let ended = desk.map_err(anyhow::Error::from).and_then(|desk| {
-        let at = desk.as_ref().map(Desk::path);
-        let arguments = sandbox::supervised(&options.command, mask, at.as_deref(), dir);
+        let how = sandbox::Supervision {
+            mask,
+            desk: desk.as_ref().map(Desk::name),
+            dir,
+            own_places: options.own_places,
+            cwd: options.cwd.as_deref(),
+        };
+        let arguments = how.arguments(&options.command);
         run(options, tape, stop, desk.as_ref(), |prepare| sandbox::Ward::start(arguments, prepare, |_| ()))
     });
     // Nothing of the command is left: the mount is not in use.
@@ -261,12 +269,9 @@ fn run<R: Running>(
     let watched = [out_reader.try_clone()?, err_reader.try_clone()?];
     tape.listen(Pipe::new(out_reader, options.output[0])?);
     tape.listen(Pipe::new(err_reader, options.output[1])?);
-    let (env, cwd) = (options.env.clone(), options.cwd.clone());
+    let env = options.env.clone();
     let prepare = Box::new(|command: &mut std::process::Command| {
         command.stdout(Stdio::from(out_writer)).stderr(Stdio::from(err_writer)).envs(env);
-        if let Some(cwd) = cwd {
-            command.current_dir(cwd);
-        }
     });
     let running = start(prepare)?;
     let done = AtomicBool::new(false);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// What asks this program to become another user's command.
 pub const AS: &str = "__as";
 /// Names the file with the acknowledgements.
-const ACKS: &str = "CRASHCHECK_ACKS";
+pub const ACKS: &str = "CRASHCHECK_ACKS";
 
 /// A user without root's rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

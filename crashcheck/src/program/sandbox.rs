@@ -7,8 +7,9 @@
 //! namespaces is told what is missing.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -17,6 +18,7 @@ use std::thread;
 
 use anyhow::{Context, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
@@ -24,7 +26,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::program::rights::Rights;
+use crate::program::own::Places;
+use crate::program::rights::{self, Rights};
 use crate::program::tracer::{desk::Line, syncs};
 
 /// What asks this program to be a supervisor.
@@ -152,12 +155,27 @@ pub fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Makes this process die with the one that started it, and see its own processes alone.
+/// Makes this process die with the one that started it, which reads its standard output by a pipe.
+///
+/// # Errors
+/// If that one is dead already: the kernel would not tell.
+pub fn die_with_parent() -> anyhow::Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("dying with the one who started this")?;
+    // Its descriptors are closed before anybody is told of its end, so one of the two is seen here.
+    let out = io::stdout();
+    let mut polled = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).context("looking whether anybody listens")?;
+    if polled[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLERR)) {
+        bail!("the one who started this is gone");
+    }
+    Ok(())
+}
+
+/// Makes this process, which dies with its parent already, see its own processes alone.
 ///
 /// # Errors
 /// If the namespace cannot be set up.
 pub fn become_first() -> anyhow::Result<()> {
-    set_pdeathsig(Signal::SIGKILL).context("dying with the one who started this")?;
     if std::process::id() != 1 {
         bail!("this is for crashcheck itself");
     }
@@ -173,16 +191,23 @@ pub fn become_first() -> anyhow::Result<()> {
 /// # Errors
 /// If it cannot be run.
 pub fn supervise(arguments: &[OsString]) -> anyhow::Result<i32> {
+    die_with_parent()?;
+    // It may be named among the processes of whoever started this, who are not seen from the next line on.
+    let acks = std::env::var_os(rights::ACKS).and_then(|acks| File::open(acks).ok());
     become_first()?;
-    let (mask, command) = arguments.split_first().context("no umask")?;
+    let [mask, desk, dir, own, cwd, command @ ..] = arguments else { bail!("no command") };
     let mask = mask.to_str().and_then(|mask| mask.parse().ok()).context("a umask")?;
     umask(Mode::from_bits_truncate(mask));
-    let (desk, command) = command.split_first().context("no desk")?;
-    if let Some((dir, command)) = command.split_first().filter(|_| !desk.is_empty()) {
-        return syncs::supervise(command, Line::call(Path::new(desk))?, Path::new(dir));
+    let _places = (!own.is_empty()).then(|| Places::new(Path::new(dir)));
+    if !cwd.is_empty() {
+        std::env::set_current_dir(cwd).with_context(|| Path::new(cwd).display().to_string())?;
     }
-    let (program, arguments) = command.get(1..).and_then(<[_]>::split_first).context("no command")?;
-    let child = match Command::new(program).args(arguments).spawn() {
+    if !desk.is_empty() {
+        return syncs::supervise(command, Line::call(desk)?, Path::new(dir));
+    }
+    let (program, arguments) = command.split_first().context("no command")?;
+    let acks = acks.as_ref().map(|acks| (rights::ACKS, format!("/proc/1/fd/{}", acks.as_raw_fd())));
+    let child = match Command::new(program).args(arguments).envs(acks).spawn() {
         Ok(child) => Pid::from_raw(child.id().cast_signed()),
         Err(e) => bail!("{}: {e}", Path::new(program).display()),
     };
@@ -210,11 +235,30 @@ pub fn end_all_others() -> usize {
     }
 }
 
-/// The arguments with which this program supervises a command that has the given umask; with a desk, it is
-/// traced, and its syncs of everything are told there if they are about `dir`.
-#[must_use]
-pub fn supervised(command: &[OsString], mask: u32, desk: Option<&Path>, dir: &Path) -> Vec<OsString> {
-    let desk = desk.map_or(OsString::new(), OsString::from);
-    let head = [OsString::from(SUPERVISE), OsString::from(mask.to_string()), desk, OsString::from(dir)];
-    head.into_iter().chain(command.iter().cloned()).collect()
+/// What a supervisor needs to know beside the command.
+#[derive(Clone, Copy, Debug)]
+pub struct Supervision<'s> {
+    /// The command's umask.
+    pub mask: u32,
+    /// With a desk the command is traced, and its syncs of everything are told there if they are about `dir`.
+    pub desk: Option<&'s str>,
+    /// The recorded directory.
+    pub dir: &'s Path,
+    /// Whether its places for temporary files are its own.
+    pub own_places: bool,
+    /// Its working directory; ours unless given. The supervisor goes there: whoever is forked here has our files
+    /// until it runs another program, and must not ask a file system that we serve.
+    pub cwd: Option<&'s Path>,
+}
+
+impl Supervision<'_> {
+    /// The arguments with which this program supervises a command.
+    #[must_use]
+    pub fn arguments(self, command: &[OsString]) -> Vec<OsString> {
+        let [mask, desk] = [self.mask.to_string(), self.desk.unwrap_or_default().to_owned()];
+        let own = if self.own_places { "own" } else { "" };
+        let cwd = self.cwd.map_or(OsString::new(), OsString::from);
+        let head = [SUPERVISE.into(), mask.into(), desk.into(), self.dir.into(), own.into(), cwd];
+        head.into_iter().chain(command.iter().cloned()).collect()
+    }
 }

@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 use rustix::process::{WaitOptions, WaitStatus};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
 
-use crate::program::calls;
+use crate::program::{calls, sandbox};
 
 pub mod desk;
 pub mod syncs;
@@ -108,6 +108,8 @@ pub fn traced(arguments: &[OsString]) -> anyhow::Result<i32> {
     let (stops, command) = arguments.split_first().context("no stops")?;
     let stops = Stops::parse(stops).context("no such stops")?;
     let (program, arguments) = command.split_first().context("no command")?;
+    // Until the tracer has set its options, its end would leave this stopped for good.
+    sandbox::die_with_parent()?;
     if ptrace::traceme().is_ok() {
         // The tracer sets its options while this is stopped: without them a filtered call would fail.
         raise(Signal::SIGSTOP)?;

@@ -1,8 +1,8 @@
 //! A process that shows states and asks the checker about them.
 //!
 //! I own both ends of its pipe: [`Crew`] in the exploring process, [`serve`] in the worker. A worker is the
-//! first process of a namespace, with a directory in memory mounted over the recorded one; it reads the
-//! recording itself, and is told a state by its name, a line each way. What goes wrong with the harness
+//! first process of a namespace, with a directory in memory mounted over the recorded one, and places for temporary
+//! files that no other checker sees, new for each state ([`own`](super::own)); it reads the recording itself, and is told a state by its name, a line each way. What goes wrong with the harness
 //! is told apart from what is wrong with a state.
 
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ use crate::core::profile::{Profile, Unit};
 use crate::program::checker::{Checker, CheckerOptions, Reason};
 use crate::program::expect::Expect;
 use crate::program::file;
+use crate::program::own::Places;
 use crate::program::present::Stage;
 use crate::program::recording::{Note, Recording};
 use crate::program::sandbox::{self, Ward};
@@ -43,6 +44,14 @@ pub struct WorkerOptions {
     pub checker: CheckerOptions,
     /// What the program had said before the recording began.
     pub before: Vec<Note>,
+}
+
+/// What one of them needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Given {
+    options: WorkerOptions,
+    /// Whether it tells what is so for all.
+    tells: bool,
 }
 
 /// A state to check.
@@ -75,16 +84,26 @@ pub fn unit(blocks: bool) -> Unit {
 ///
 /// # Errors
 /// If it cannot be set up.
-pub fn serve(options: &str) -> anyhow::Result<()> {
+pub fn serve(given: &str) -> anyhow::Result<()> {
+    sandbox::die_with_parent()?;
+    let Given { options, tells } = serde_json::from_str(given).context("a worker's options")?;
+    // It may be below what is mounted next, or a file of whoever started this.
+    let recording = file::read(&options.trace)?;
     sandbox::become_first()?;
     umask(Mode::empty());
-    let options: WorkerOptions = serde_json::from_str(options).context("a worker's options")?;
-    let recording = file::read(&options.trace)?;
     let before: Vec<&str> = options.before.iter().filter_map(Note::ack).collect();
     let acks: Vec<String> = before.iter().copied().chain(recording.acks()).map(str::to_owned).collect();
-    let tells = options.checker.expect.as_ref().is_some_and(Expect::needs_history);
+    let asks_history = options.checker.expect.as_ref().is_some_and(Expect::needs_history);
     let dir = options.at.clone();
     let owner = options.checker.user;
+    let places = Places::new(&dir);
+    for (place, why) in places.shared.iter().filter(|_| tells) {
+        let place = place.display();
+        writeln!(
+            io::stderr(),
+            "crashcheck: checkers share {place} with one another and with all others: {why}"
+        )?;
+    }
     sandbox::mount_states(&dir, owner)?;
     let profile = Profile::parse(&options.profile).map_err(|e| anyhow!(e))?;
     let script = |dropped: Option<usize>| {
@@ -94,6 +113,8 @@ pub fn serve(options: &str) -> anyhow::Result<()> {
     };
     let mut stage = Stage::new(&dir, recording.modes.clone())?.owned_by(owner);
     let mut checker = Checker::new(options.checker.clone(), &dir)?;
+    // A checker that is started once may keep files there.
+    let mut places = (!options.checker.persistent).then_some(places);
     let mut jobs = io::stdin()
         .lock()
         .lines()
@@ -105,10 +126,11 @@ pub fn serve(options: &str) -> anyhow::Result<()> {
             recording: &recording,
             acks: &acks,
             acks_before: before.len(),
-            told_before: tells.then_some(&options.before),
+            told_before: asks_history.then_some(&options.before),
             scene: Scene::new(&script),
             stage: &mut stage,
             checker: &mut checker,
+            places: places.as_mut(),
         };
         next = worker.answer(job, &mut jobs)?;
     }
@@ -124,6 +146,8 @@ struct Worker<'w> {
     scene: Scene<'w>,
     stage: &'w mut Stage,
     checker: &'w mut Checker,
+    /// Those that are renewed after each state.
+    places: Option<&'w mut Places>,
 }
 
 impl Worker<'_> {
@@ -162,7 +186,11 @@ impl Worker<'_> {
         let told = |before: &Vec<Note>| [&before[..], &self.recording.told_before(loss.cut)].concat();
         let told = self.told_before.map_or(Vec::new(), told);
         self.stage.show(&self.scene.state(loss)).with_context(|| format!("presenting state {loss}"))?;
-        self.checker.check(&self.acks[..acks], &told, &loss.to_string())
+        let outcome = self.checker.check(&self.acks[..acks], &told, &loss.to_string());
+        if let Some(places) = &mut self.places {
+            places.renew(self.stage.root()).context("places for temporary files")?;
+        }
+        outcome
     }
 }
 
@@ -188,8 +216,9 @@ impl Crew {
         let source = Arc::new(Mutex::new(source));
         let (tell, done) = channel();
         let mut wards = Vec::new();
-        for _ in 0..workers {
-            let arguments = vec![OsString::from(WORK), OsString::from(serde_json::to_string(options)?)];
+        for worker in 0..workers {
+            let given = Given { options: options.clone(), tells: worker == 0 };
+            let arguments = vec![OsString::from(WORK), OsString::from(serde_json::to_string(&given)?)];
             let (source, tell) = (Arc::clone(&source), tell.clone());
             let ward = Ward::start(
                 arguments,

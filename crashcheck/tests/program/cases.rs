@@ -9,8 +9,10 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::alone;
+use super::apart;
 use super::attacks;
 use super::hostile;
+use super::killed;
 use super::pages;
 use super::promises;
 use super::tool::{Bench, signal, traces_of, until};
@@ -27,6 +29,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_synced_write_is_a_write_and_a_sync", synced_writes),
     ("a_lookup_is_an_acknowledgement", lookups),
     ("what_a_checker_changes_is_undone", meddling),
+    ("a_checker_shares_no_place_for_temporary_files", apart::places),
+    ("what_is_mounted_in_such_a_place_stays_there", apart::mounts_within),
+    ("without_layers_it_is_told_what_is_shared", apart::no_layers),
     ("a_persistent_checker_says_the_same", persistent),
     ("a_checker_that_crashes_or_hangs_is_a_failure_of_the_control", broken_checkers),
     ("the_same_seed_gives_the_same_states", determinism),
@@ -75,6 +80,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_changed_recording_is_an_error_or_bounded", hostile::mutations),
     ("an_interrupt_leaves_nothing_behind", interrupts),
     ("a_kill_leaves_nothing_behind", kills),
+    ("a_kill_at_any_moment_leaves_nothing_behind", killed::any_moment),
 ];
 
 pub(crate) fn symptoms(json: &Value) -> Vec<(String, String)> {

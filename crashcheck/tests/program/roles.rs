@@ -6,8 +6,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +62,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "call" => call(&dir),
         "publish-without-rights" => rightless(&dir).and_then(|()| publish(&dir, true, true)),
         "check-without-rights" => rightless(&dir).and_then(|()| check_publish(&dir)),
+        "check-lock-files" => lock_files(&dir),
         "check-nothing" => Ok(()),
         "check-hangs" => loop {
             thread::sleep(Duration::from_secs(1));
@@ -81,7 +84,8 @@ pub(crate) fn play(role: &str) -> ExitCode {
 
 /// Says to a socket what a tracer says, and prints what it hears.
 fn call(socket: &Path) -> Done {
-    let mut to = UnixStream::connect(socket)?;
+    let name = SocketAddr::from_abstract_name(socket.as_os_str().as_bytes())?;
+    let mut to = UnixStream::connect_addr(&name)?;
     // Whoever hangs up at once may not even hear it.
     let _ = to.write_all(b"begins\n");
     let mut heard = String::new();
@@ -108,6 +112,30 @@ fn rightless(dir: &Path) -> Done {
         return Err(io::Error::other("/etc can be written"));
     }
     File::create(dir.join("may-write")).and_then(|_| fs::remove_file(dir.join("may-write")))
+}
+
+/// Where a program may put what is for the moment.
+pub(crate) const PLACES: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// Takes a lock by a file in each such place that must not be there, and leaves it behind, as a program does that is
+/// killed. What else is there it sees, and may change.
+fn lock_files(dir: &Path) -> Done {
+    let mark = env::var("MARK").map_err(io::Error::other)?;
+    let named = env::var_os("TMPDIR").map(PathBuf::from);
+    for place in PLACES.iter().map(PathBuf::from).chain(named) {
+        let path = place.join(format!("{mark}-{}", process::id()));
+        let taken = OpenOptions::new().write(true).create_new(true).open(&path);
+        taken.map_err(|e| io::Error::other(format!("{} is taken: {e}", path.display())))?;
+        fs::create_dir(place.join(format!("{mark}-dir-{}", process::id())))?;
+    }
+    let beside = dir.join("../beside");
+    if fs::read_to_string(&beside)? != "as it was" {
+        return fail("the file beside the directory was changed by another");
+    }
+    fs::write(beside, "changed")?;
+    thread::sleep(Duration::from_millis(2));
+    // A directory of states is still the one that was asked about.
+    check_publish(dir)
 }
 
 fn ack(text: &str) {

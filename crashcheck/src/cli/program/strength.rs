@@ -170,6 +170,7 @@ fn fault_options(args: &FaultArgs) -> anyhow::Result<faults::Options> {
             stacks: true,
             env: Vec::new(),
             cwd: None,
+            own_places: true,
         },
         call: args.call.clone(),
         errno: errno(&args.error)?,

@@ -1,14 +1,17 @@
 //! Between the tracer and the recorder, who live in different process namespaces.
 //!
-//! I own the line: a socket in a directory of the recorder's own, a line of text each way, and nobody goes
-//! on before the answer. Threads have other numbers here and there; the namespace that the tracer names is
+//! I own the line: a socket of a name that is in no directory, so that nothing is left of it, a line of text each
+//! way, and nobody goes on before the answer. The name cannot be guessed, and who is not the recorder's user is not
+//! answered. Threads have other numbers here and there; the namespace that the tracer names is
 //! where the recorder looks for the thread that it means.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 
 use anyhow::Context;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -27,8 +30,9 @@ impl Line {
     ///
     /// # Errors
     /// If it does not listen there.
-    pub fn call(desk: &Path) -> anyhow::Result<Self> {
-        let to = UnixStream::connect(desk).context("calling the recorder")?;
+    pub fn call(desk: &OsStr) -> anyhow::Result<Self> {
+        let to = SocketAddr::from_abstract_name(desk.as_bytes());
+        let to = to.and_then(|to| UnixStream::connect_addr(&to)).context("calling the recorder")?;
         let from = BufReader::new(to.try_clone()?);
         let mut line = Self { to, from };
         let space = fs::read_link("/proc/self/ns/pid").context("/proc/self/ns/pid")?;
@@ -73,39 +77,36 @@ impl Line {
 /// The recorder's end.
 #[derive(Debug)]
 pub struct Desk {
-    home: tempfile::TempDir,
+    name: String,
     listener: UnixListener,
 }
 
 impl Desk {
-    /// Listens in a directory that nobody else may enter, and that is not in `dir`.
+    /// Listens, in the network namespace of this process.
     ///
     /// # Errors
-    /// If there is no place for it.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        let usual = std::env::temp_dir();
-        let place = if usual.starts_with(dir) { PathBuf::from("/run") } else { usual };
-        let private = fs::Permissions::from_mode(0o700);
-        let home = tempfile::Builder::new().prefix("crashcheck-").permissions(private).tempdir_in(place)?;
-        let listener = UnixListener::bind(home.path().join("desk"))?;
-        fs::set_permissions(home.path().join("desk"), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { home, listener })
+    /// If there are no sockets here.
+    pub fn open() -> io::Result<Self> {
+        let mut secret = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut secret)?;
+        let name = format!("crashcheck-{:032x}", u128::from_ne_bytes(secret));
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        Ok(Self { name, listener })
     }
 
-    /// Where it listens.
+    /// The name by which it is called.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.home.path().join("desk")
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Ends the wait for a tracer that never called.
     pub fn close(&self) {
         // A call that is not taken any more is nothing to it.
-        drop(UnixStream::connect(self.path()));
+        drop(SocketAddr::from_abstract_name(&self.name).and_then(|own| UnixStream::connect_addr(&own)));
     }
 
-    /// The first caller who is who we are. The directory keeps others out; a call of theirs is hung up on all
-    /// the same, and does not take the tracer's place.
+    /// The first caller who is who we are. Another's call is hung up on, and does not take the tracer's place.
     fn call(&self) -> Option<UnixStream> {
         loop {
             let (caller, _) = self.listener.accept().ok()?;
@@ -119,8 +120,6 @@ impl Desk {
     /// Notes what the first caller says, until it hangs up.
     pub fn serve(&self, tape: &Tape) {
         let Some(caller) = self.call() else { return };
-        // Nobody else is to call, and a recorder that is killed is to leave nothing.
-        let _ = fs::remove_dir_all(self.home.path());
         let Ok(mut to) = caller.try_clone() else { return };
         let mut space = String::new();
         for words in BufReader::new(caller).lines() {
