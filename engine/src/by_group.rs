@@ -50,11 +50,6 @@ impl<T> ByGroup<T> {
     pub(crate) fn ascending(&self) -> impl Iterator<Item = (GroupId, &T)> {
         sorted(self.0.iter().map(|(group, t)| (*group, t)))
     }
-
-    /// As [`ByGroup::ascending`], to be changed.
-    pub(crate) fn ascending_mut(&mut self) -> impl Iterator<Item = (GroupId, &mut T)> {
-        sorted(self.0.iter_mut().map(|(group, t)| (*group, t)))
-    }
 }
 
 fn sorted<T>(all: impl Iterator<Item = (GroupId, T)>) -> impl Iterator<Item = (GroupId, T)> {

@@ -10,7 +10,8 @@
 //! and all wake by one call. (C12) A thread that panics while it writes or syncs, or while it changes the state,
 //! poisons like a failed write; nobody else panics for it, and nobody waits for ever. I do not know what a record means.
 //!
-//! Lock order: front, then log or delivery.
+//! Nobody waits for a write or a sync but who asked for durability, or for room: they are made under no lock but the
+//! log's, which the writer alone takes (C13). Lock order: front, then catalog or delivery; log, then catalog.
 
 use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,15 +19,17 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::evidence::Journal;
 use crate::frame::FrameKind;
-use crate::log::{Log, Outlook};
+use crate::highwater;
+use crate::log::{Log, Outlook, Segments};
 use crate::options::{Driver, Options};
 use crate::planted::Bug;
 use crate::record::{Kind, Record};
 use crate::snapshot::usage::ChunkUse;
 use crate::space::Space;
 use crate::sync::{Process, Worker, lock, unwound};
-use crate::types::{Outcome, Position, SegmentId};
+use crate::types::{Entry, Epoch, GroupId, Outcome, Position, SegmentId};
 use crate::vfs::{File, Vfs};
 
 mod delivery;
@@ -55,15 +58,18 @@ pub(crate) struct Shared<V: Vfs> {
     work: Condvar,
     /// For the thread that does what takes long.
     upkeep: Condvar,
-    pub(crate) log: Mutex<Log<V>>,
+    /// Held by who writes, also over syncs: nobody else waits for it.
+    log: Mutex<Log<V>>,
+    pub(crate) segments: Arc<Segments<V>>,
+    pub(crate) journal: Arc<Journal<V>>,
+    high: Arc<highwater::Keeper<V>>,
+    epoch: Epoch,
     pub(crate) options: Options,
     pub(crate) space: Space,
     pub(crate) snapshots: Arc<Mutex<ChunkUse>>,
     threads: Mutex<Threads>,
     process: Process,
     delivery: Mutex<Delivery>,
-    /// Held by who prepares segments.
-    preparing: Mutex<()>,
     /// Holds the lock of the store, until the handle goes.
     identity: Mutex<Option<V::File>>,
 }
@@ -88,6 +94,10 @@ impl<V: Vfs> Shared<V> {
             changed: Condvar::new(),
             work: Condvar::new(),
             upkeep: Condvar::new(),
+            segments: log.segments.clone(),
+            journal: log.journal.clone(),
+            high: log.high.clone(),
+            epoch: log.active.header.epoch,
             log: Mutex::new(log),
             options,
             space,
@@ -95,7 +105,6 @@ impl<V: Vfs> Shared<V> {
             threads: Mutex::default(),
             process: Process::this(),
             delivery: Mutex::default(),
-            preparing: Mutex::default(),
             identity: Mutex::new(Some(identity)),
         }
     }
@@ -252,7 +261,7 @@ impl<V: Vfs> Shared<V> {
         front.writing = false;
         let (file, segment, span) = match result {
             Ok((file, span, outlook)) => {
-                front.outlook = Some(outlook);
+                front.outlook = outlook;
                 self.look_ahead(&mut front, &outlook);
                 (file, outlook.segment, span)
             }
@@ -310,6 +319,25 @@ impl<V: Vfs> Shared<V> {
         Ok((file, span, log.outlook()))
     }
 
+    /// The right to write, for what is no frame.
+    ///
+    /// # Errors
+    /// The handle is poisoned or closed.
+    pub(crate) fn turn(&self) -> Result<Turn<'_, V>> {
+        let mut front = self.front();
+        while front.writing {
+            front = self.pause(front, None);
+        }
+        if let Some(cause) = &front.poison {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        if front.closed {
+            return Err(Error::Closed);
+        }
+        front.writing = true;
+        Ok(Turn(self))
+    }
+
     /// Records that a flush was synced, and acknowledges what has no earlier one before it.
     fn complete(&self, last: Position, result: std::io::Result<()>) -> Result<()> {
         let mut front = self.front();
@@ -345,10 +373,14 @@ impl<V: Vfs> Shared<V> {
 
     /// Gives a description back for the next flush into the same segment.
     fn give_back(&self, file: Arc<V::File>, segment: SegmentId) {
-        let mut log = self.log();
-        if log.active.header.segment == segment && !V::planted(Bug::SharedDescription) {
-            log.active.free.push(file);
+        let mut catalog = self.segments.catalog();
+        if catalog.active == segment && !V::planted(Bug::SharedDescription) {
+            catalog.free.push(file);
+            return;
         }
+        // Closed under no lock.
+        drop(catalog);
+        drop(file);
     }
 
     /// Waits until the stream is settled up to a position, committing it on this thread if nobody
@@ -467,6 +499,30 @@ impl<V: Vfs> Shared<V> {
             drop(thread.join());
         }
         lock(&self.identity).take();
+    }
+}
+
+/// The right to write; nobody else begins a frame meanwhile.
+pub(crate) struct Turn<'a, V: Vfs>(&'a Shared<V>);
+
+impl<V: Vfs> Turn<'_, V> {
+    /// As [`Log::repair`].
+    pub(crate) fn repair(&self, group: GroupId, entry: &Entry) -> Result<bool> {
+        let mut log = self.0.log();
+        let repaired = unwound(|| log.repair(group, entry));
+        // It may go on in a fresh segment.
+        let outlook = log.outlook();
+        drop(log);
+        self.0.front().outlook = outlook;
+        repaired.unwrap_or_else(|e| Err(Error::io("repair", "a segment")(e)))
+    }
+}
+
+impl<V: Vfs> Drop for Turn<'_, V> {
+    fn drop(&mut self) {
+        let mut front = self.0.front();
+        front.writing = false;
+        self.0.notify(&front);
     }
 }
 

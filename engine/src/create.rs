@@ -18,7 +18,7 @@ use crate::options::{CreateOptions, RESERVED_SEGMENTS};
 use crate::planted::Bug;
 use crate::segment::{Seal, file_name};
 use crate::state::Groups;
-use crate::types::{Identity, Position, SegmentId};
+use crate::types::{Identity, SegmentId};
 use crate::vfs::os::{FileSystemKind, file_system_kind};
 use crate::vfs::{File, Vfs, write_all_at};
 
@@ -59,7 +59,7 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     let first = first_header(&shape);
     zero_fill(vfs, &file_name(first.segment), shape.size)?;
     let journal = Journal::create(vfs, &identity.store, first.epoch);
-    let mut journal = journal.map_err(Error::space(doing, evidence::NAME))?;
+    let journal = journal.map_err(Error::space(doing, evidence::NAME))?;
     let text = if options.allow_any_file_system { "created with allow_any_file_system" } else { "created" };
     journal.note(Event::new(Act::Created, text, 0..0))?;
     let evidence = journal.newest();
@@ -67,46 +67,15 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     let high = highwater::Keeper::create(vfs, &identity.store, &mark);
     let high = high.map_err(Error::space(doing, highwater::NAME))?;
     sync_names()?;
-    let mut log = first_log(vfs, &shape, first, high, journal)?;
-    log.seal(Seal::Closed, SegmentId(0))?;
+    let shelf = Shelf::new(vfs);
+    let active = start_segment(&shelf, first, &Groups::new())?;
+    Log::new(shelf, active, 0, high, journal)?.seal(Seal::Closed, SegmentId(0))?;
 
     vfs.rename(identity::NEW_NAME, identity::NAME).map_err(Error::io("rename", identity::NAME))?;
     if !V::planted(Bug::CreateNamesNotSynced) {
         sync_names()?;
     }
     Ok(identity)
-}
-
-/// The log of a store that is being created.
-fn first_log<V: Vfs>(
-    vfs: &V,
-    shape: &Shape,
-    header: crate::segment::Header,
-    high: highwater::Keeper<V>,
-    journal: Journal<V>,
-) -> Result<Log<V>> {
-    let shelf = Shelf::new(vfs);
-    let active = start_segment(vfs, &shelf, header, &Groups::new(), 0)?;
-    Ok(Log {
-        vfs: vfs.clone(),
-        shelf,
-        shape: *shape,
-        groups: crate::by_group::ByGroup::default(),
-        index: crate::index::Index::default(),
-        position: Position(0),
-        active,
-        high: high.into(),
-        journal,
-        sealed: std::collections::BTreeMap::new(),
-        spares: Vec::new(),
-        coming: None,
-        unsettled: Vec::new(),
-        newest: header.segment,
-        dead: std::collections::BTreeMap::new(),
-        retired: Vec::new(),
-        descriptions: 0,
-        room: Default::default(),
-    })
 }
 
 /// A sync on a network file system is the server's word; that must be said aloud.

@@ -108,7 +108,7 @@ impl<V: Vfs> Engine<V> {
         let copy =
             found.mend.as_ref().map(|_| quarantine::keep(&vfs, identity::NAME, &lock, identity.clone()));
         let copy = copy.transpose()?;
-        let (mut log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
+        let (log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
         if let Some(whole) = &found.mend {
             let what = "a copy of the identity, from the other";
             report.quarantined.extend(copy);
@@ -123,16 +123,16 @@ impl<V: Vfs> Engine<V> {
         }
         collect::sweep(&vfs, &mut usage).map_err(Error::io("sweep", SNAPSHOTS))?;
         // The sweep took what the records above the mark made needless.
-        log.retired.clear();
+        log.segments.catalog().retired.clear();
         metrics::gauge!("commit_index_monotonic").set(1.0);
         metrics::counter!("seawall_invariant_violations").absolute(0);
         tracing::info!(epoch = report.epoch.0, position = report.position.0, "opened");
         let epoch = report.epoch;
-        let mut front = Front::new(&log.groups, log.position);
+        let mut front = Front::new(&log.groups, log.position, log.outlook());
         front.blocked = blocking;
         let shared = Arc::new(Shared::new(front, log, options, space, usage, lock));
         shared.attend_reserve().inspect_err(|_| shared.shut())?;
-        report.caveat = shared.log().vfs.caveat().map_err(Error::io("look at", "the file system"))?;
+        report.caveat = shared.segments.vfs.caveat().map_err(Error::io("look at", "the file system"))?;
         let (scrubbed, writers, claims) = Default::default();
         Ok((Self { shared, shape, epoch, scrubbed, writers, claims }, report))
     }
@@ -211,13 +211,8 @@ impl<V: Vfs> Engine<V> {
     fn submit(&self, batch: &mut WriteBatch) -> Result<MutexGuard<'_, Front>> {
         let weight = batch.weight();
         self.check_sizes(batch, &weight)?;
-        let mut guard = self.shared.front();
         let group = batch.ops.first().map(|(group, _)| *group).unwrap_or_default();
-        if let Err(e) = self.admit(&mut guard, group, &weight) {
-            drop(guard);
-            self.shared.poison_on(&e);
-            return Err(e);
-        }
+        let mut guard = self.admitted(group, &weight)?;
         let front = &mut *guard;
         let (written, batch) =
             (Written { shared: &self.shared, frames: &front.frames }, std::mem::take(batch));
@@ -247,8 +242,21 @@ impl<V: Vfs> Engine<V> {
         Ok(())
     }
 
-    /// Admission: handle alive, window, and room on disk, in this order.
-    fn admit(&self, front: &mut Front, group: GroupId, weight: &Weight) -> Result<()> {
+    /// Waits for no place in the window, but for room on disk; that is made while others go on.
+    fn admitted(&self, group: GroupId, weight: &Weight) -> Result<MutexGuard<'_, Front>> {
+        loop {
+            let mut front = self.shared.front();
+            let Some(most) = self.admit(&mut front, group, weight)? else { return Ok(front) };
+            let durable = front.durable;
+            drop(front);
+            let provided = self.shared.segments.provide(most, durable);
+            provided.inspect_err(|e| self.shared.poison_on(e))?;
+        }
+    }
+
+    /// Admission: handle alive, window, and room on disk, in this order. Says how many prepared segments it takes
+    /// if there are too few.
+    fn admit(&self, front: &mut Front, group: GroupId, weight: &Weight) -> Result<Option<usize>> {
         if let Some(cause) = &front.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
@@ -276,38 +284,30 @@ impl<V: Vfs> Engine<V> {
         if several && share > 0 && share + bytes > options.max_in_flight_bytes / 2 {
             return overloaded(OverloadReason::GroupShare, share + bytes - options.max_in_flight_bytes / 2);
         }
-        self.reserve_room(front, &weight.content)
+        Ok(self.missing_room(front, &weight.content))
     }
 
-    /// Sees to it that what is queued and this batch find prepared segments, before anything changes.
-    fn reserve_room(&self, front: &mut Front, batch: &Content) -> Result<()> {
+    /// How many segments must be prepared for what is queued and this batch, if there are not as many.
+    fn missing_room(&self, front: &mut Front, batch: &Content) -> Option<usize> {
         let control = batch.is_control();
         let content = front.unwritten().and(batch);
         let need = self.shared.space.taken(&content, 1 + front.frames.queue.len() as u64);
         let keep = Log::<V>::reserve(control);
         // The frame that fits the active segment needs no other, but an entry there keeps the segment from
         // being used again: the whole reserve must be behind it.
-        let fits = |outlook: &Outlook| need + outlook.tail <= outlook.size;
         let behind =
             |outlook: &Outlook| control || V::planted(Bug::ReserveNotBehindEntries) || outlook.spares >= keep;
-        if front.outlook.as_ref().is_some_and(|outlook| fits(outlook) && behind(outlook)) {
-            return Ok(());
+        let outlook = &mut front.outlook;
+        let fits = need + outlook.tail <= outlook.size;
+        if fits && behind(outlook) {
+            return None;
         }
-        let mut log = self.shared.log();
-        let outlook = log.outlook();
-        front.outlook = Some(outlook);
-        if fits(&outlook) && behind(&outlook) {
-            return Ok(());
-        }
+        // There may be more by now.
+        outlook.spares = self.shared.segments.spares();
         let more = self.shared.space.segments(need) + u64::from(!front.frames.queue.is_empty());
-        let fresh = if fits(&outlook) { 0 } else { more };
-        while (log.spares.len() as u64) < keep as u64 + fresh {
-            log.recycle(front.durable)?;
-            if (log.spares.len() as u64) < keep as u64 + fresh {
-                log.add_spare()?;
-            }
-        }
-        Ok(())
+        let fresh = if fits { 0 } else { usize::try_from(more).expect("a batch is in memory") };
+        let enough = if fits { behind(outlook) } else { outlook.spares >= keep + fresh };
+        (!enough).then_some(keep + fresh)
     }
 
     /// The state of all groups must fit a checkpoint.
@@ -342,8 +342,8 @@ impl<V: Vfs> Engine<V> {
     fn tidy(&self) {
         let durable = self.shared.front().durable;
         let (dead, retired) = {
-            let log = self.shared.log();
-            (log.has_dead(durable), log.has_retired(durable))
+            let catalog = self.shared.segments.catalog();
+            (catalog.has_dead(durable), catalog.has_retired(durable))
         };
         let retired = retired && !self.shared.ask_for_upkeep();
         let recycled = if dead { self.shared.recycle() } else { Ok(()) };
@@ -444,7 +444,7 @@ impl<V: Vfs> Engine<V> {
         let Identity { cluster, node, store } = self.shape.identity;
         let spec =
             SnapshotSpec { store, cluster, node, group, incarnation, id, membership: membership.to_vec() };
-        let vfs = self.shared.log().vfs.clone();
+        let vfs = self.shared.segments.vfs.clone();
         let options = &self.shared.options;
         let known = self.shared.snapshots.clone();
         let builder = SnapshotBuilder::new(vfs, spec, options.zstd_level, options.chunk_bytes, known);
@@ -462,7 +462,7 @@ impl<V: Vfs> Engine<V> {
     pub fn snapshot_reader(&self, group: GroupId) -> Result<SnapshotReader<V>> {
         let pointer = self.snapshot(group)?.filter(|p| p.owner == SnapshotOwner::Owned);
         let pointer = pointer.ok_or(Error::NoSnapshot { group })?;
-        let vfs = self.shared.log().vfs.clone();
+        let vfs = self.shared.segments.vfs.clone();
         let known = &self.shared.snapshots;
         let reader = SnapshotReader::open_pinned(&vfs, &self.shape.identity, pointer.digest, known);
         let reader = reader.map_err(|fault| Error::Snapshot { fault })?;
@@ -473,23 +473,26 @@ impl<V: Vfs> Engine<V> {
     #[must_use]
     pub fn status(&self) -> Status {
         let front = self.shared.front();
-        let log = self.shared.log();
         let groups: Vec<_> = front.groups.iter().map(|(id, g)| (*id, group_status(&front, *id, g))).collect();
+        let (segments, reserve) = {
+            let catalog = self.shared.segments.catalog();
+            (catalog.sealed.len() + 1, catalog.spares.len())
+        };
         let mut status = Status {
             identity: self.shape.identity,
             epoch: self.epoch,
             format: crate::segment::FORMAT_VERSION,
             unit: self.shape.unit,
             segment_bytes: self.shape.size,
-            segments: log.sealed.len() + 1,
-            reserve: log.spares.len(),
+            segments,
+            reserve,
             submitted: front.submitted,
             durable: front.durable,
             in_flight_bytes: front.load.bytes,
             poison: front.poison.clone(),
             groups: BTreeMap::new(),
         };
-        drop((log, front));
+        drop(front);
         // Nobody waits while they are sorted.
         status.groups = groups.into_iter().collect();
         status

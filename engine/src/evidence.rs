@@ -12,12 +12,15 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
+use crate::sync::lock;
 use crate::types::{Epoch, GroupId, Index, Position};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
@@ -294,12 +297,18 @@ fn examine(raw: &[u8], store: &[u8; 16]) -> Evidence {
     out
 }
 
-/// The open file, ready to take the next event.
+/// The open file, ready to take the next event from whoever has one.
 pub struct Journal<V: Vfs> {
     file: V::File,
     store: [u8; 16],
     epoch: Epoch,
-    newest: u64,
+    newest: AtomicU64,
+    /// Held while an event is written and synced.
+    end: Mutex<End>,
+}
+
+/// What the next event goes on from.
+struct End {
     head: [u8; 32],
     /// Events that were there at open, by number.
     unsettled: Vec<(u64, Slot)>,
@@ -311,7 +320,7 @@ impl<V: Vfs> Journal<V> {
         let file = vfs.create(NAME)?;
         write_all_at::<V>(&file, &vec![0; usize::try_from(FILE_LEN).expect("small")], 0)?;
         file.sync_all()?;
-        Ok(Self { file, store: *store, epoch, newest: 0, head: NOTHING, unsettled: Vec::new() })
+        Ok(Self::after(file, store, epoch, 0, End { head: NOTHING, unsettled: Vec::new() }))
     }
 
     /// Opens the file to go on after `found`; makes it again, durably, if it is missing. `reached` is the
@@ -323,9 +332,9 @@ impl<V: Vfs> Journal<V> {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
-            let file = Self::create(vfs, store, epoch)?;
+            let made = Self::create(vfs, store, epoch)?;
             vfs.sync_dir("")?;
-            return Ok(Self { newest, ..file });
+            return Ok(Self { newest: newest.into(), ..made });
         }
         let file = vfs.open(NAME, Access::ReadWrite)?;
         let numbers = found.events.iter().map(|noted| noted.sequence);
@@ -333,27 +342,32 @@ impl<V: Vfs> Journal<V> {
         let whole = found.gone.is_empty() && found.newest() == newest;
         let last = unsettled.last().filter(|_| whole);
         let head = last.map_or(NOTHING, |(_, slot)| *blake3::hash(slot).as_bytes());
-        Ok(Self { file, store: *store, epoch, newest, head, unsettled })
+        Ok(Self::after(file, store, epoch, newest, End { head, unsettled }))
     }
 
-    /// The number of the newest event.
+    fn after(file: V::File, store: &[u8; 16], epoch: Epoch, newest: u64, end: End) -> Self {
+        Self { file, store: *store, epoch, newest: newest.into(), end: end.into() }
+    }
+
+    /// The number of the newest event, which is durable.
     #[must_use]
     pub fn newest(&self) -> u64 {
-        self.newest
+        self.newest.load(Ordering::Acquire)
     }
 
     /// Writes an event down. Durable on return; only then may the act be done.
-    pub fn note(&mut self, event: Event) -> Result<()> {
+    pub fn note(&self, event: Event) -> Result<()> {
         tracing::warn!(act = ?event.act, what = event.text, "evidence");
         metrics::counter!("seawall_evidence_events").increment(1);
-        let noted = Noted { sequence: self.newest + 1, epoch: self.epoch, event };
-        let raw = encode(&noted, &self.store, &self.head);
+        let mut end = lock(&self.end);
+        let noted = Noted { sequence: self.newest() + 1, epoch: self.epoch, event };
+        let raw = encode(&noted, &self.store, &end.head);
         // What was there is whole in both rings before anything follows it.
-        let again = std::mem::take(&mut self.unsettled);
+        let again = std::mem::take(&mut end.unsettled);
         let written = self.write(&again).and_then(|()| self.write(&[(noted.sequence, raw)]));
         written.map_err(Error::space("writing evidence", NAME))?;
-        self.newest = noted.sequence;
-        self.head = *blake3::hash(&raw).as_bytes();
+        self.newest.store(noted.sequence, Ordering::Release);
+        end.head = *blake3::hash(&raw).as_bytes();
         Ok(())
     }
 
@@ -376,7 +390,7 @@ mod tests {
 
     fn journal(events: u64) -> (MemVfs, Journal<MemVfs>) {
         let vfs = MemVfs::new();
-        let mut journal = Journal::create(&vfs, &STORE, Epoch(3)).unwrap();
+        let journal = Journal::create(&vfs, &STORE, Epoch(3)).unwrap();
         (1..=events)
             .for_each(|n| journal.note(Event::new(Act::Cut, format!("number {n}"), n..n + 9)).unwrap());
         (vfs, journal)
@@ -438,7 +452,7 @@ mod tests {
         let (vfs, journal) = journal(3);
         drop(journal);
         let found = read(&vfs, &STORE).unwrap();
-        let mut next = Journal::open(&vfs, &STORE, Epoch(4), &found, 5).unwrap();
+        let next = Journal::open(&vfs, &STORE, Epoch(4), &found, 5).unwrap();
         next.note(Event::new(Act::Mended, "after", 0..1)).unwrap();
         next.note(Event::new(Act::Mended, "and on", 0..1)).unwrap();
         let found = read(&vfs, &STORE).unwrap();
@@ -459,7 +473,7 @@ mod tests {
         drop(journal);
         let found = damaged(&vfs, slot::LEN as u64 + 9);
         assert_eq!(found.fault(4), Some("a copy of an event, from the other"));
-        let mut next = Journal::open(&vfs, &STORE, Epoch(4), &found, 4).unwrap();
+        let next = Journal::open(&vfs, &STORE, Epoch(4), &found, 4).unwrap();
         next.note(Event::new(Act::Mended, NAME, 0..FILE_LEN)).unwrap();
         assert_eq!(read(&vfs, &STORE).unwrap().fault(5), None);
     }

@@ -93,7 +93,7 @@ impl GroupIndex {
         name: Name,
         places: impl IntoIterator<Item = EntryRef>,
         dropped: impl FnMut(&SealedRun),
-    ) -> u32 {
+    ) {
         let last = self.active.last();
         let goes_on = last.is_some_and(|last| last.name.at(last.count) == name);
         if !goes_on {
@@ -104,7 +104,6 @@ impl GroupIndex {
         self.places.extend(places);
         let more = count(self.places.len() - before);
         self.active.last_mut().expect("there is one").count += more;
-        more
     }
 }
 
@@ -138,7 +137,6 @@ pub struct Index {
     /// Live runs in each sealed segment.
     live: BTreeMap<SegmentId, usize>,
     emptied: BTreeSet<SegmentId>,
-    active_entries: usize,
 }
 
 impl Index {
@@ -159,22 +157,15 @@ impl Index {
         self.live.get(&segment).is_some_and(|n| *n > 0)
     }
 
-    /// Entries of the active segment, live or dropped since: an upper bound for its footer.
-    #[must_use]
-    pub fn active_entries(&self) -> usize {
-        self.active_entries
-    }
-
     /// Entries with consecutive indexes were written to the active segment; `name` is the first's.
     pub fn push(&mut self, name: Name, places: impl IntoIterator<Item = EntryRef>) {
-        let Self { groups, live, emptied, active_entries } = self;
-        let group = groups.get_or_default(name.group);
-        *active_entries += group.push(name, places, |run| Self::drop_run(live, emptied, run)) as usize;
+        let Self { groups, live, emptied } = self;
+        groups.get_or_default(name.group).push(name, places, |run| Self::drop_run(live, emptied, run));
     }
 
     /// A sealed segment's runs were read, in ascending order of segments.
     pub fn add_sealed(&mut self, segment: SegmentId, runs: &[Run]) {
-        let Self { groups, live, emptied, .. } = self;
+        let Self { groups, live, emptied } = self;
         // Counted before any of them can be dropped.
         if !runs.is_empty() {
             live.insert(segment, runs.len());
@@ -197,7 +188,7 @@ impl Index {
 
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, group: GroupId, from: EntryIndex) {
-        let Self { groups, live, emptied, .. } = self;
+        let Self { groups, live, emptied } = self;
         if let Some(g) = groups.get_mut(group) {
             g.truncate(from, |run| Self::drop_run(live, emptied, run));
         }
@@ -205,7 +196,7 @@ impl Index {
 
     /// Drops the entries up to `upto`.
     pub fn compact(&mut self, group: GroupId, upto: EntryIndex) {
-        let Self { groups, live, emptied, .. } = self;
+        let Self { groups, live, emptied } = self;
         if let Some(g) = groups.get_mut(group) {
             g.compact(upto, |run| Self::drop_run(live, emptied, run));
         }
@@ -220,23 +211,35 @@ impl Index {
         }
     }
 
-    /// The active segment's live entries become the runs of the sealed segment `segment`.
-    pub fn seal(&mut self, segment: SegmentId) -> (Vec<EntryRef>, Vec<Run>) {
-        let (mut entries, mut runs) = (Vec::new(), Vec::<Run>::new());
-        for (_, g) in self.groups.ascending_mut() {
-            let first = runs.len();
+    /// The active segment's live entries, as its footer holds them: their places, and the runs over these.
+    #[must_use]
+    pub fn tables(&self) -> (Vec<EntryRef>, Vec<Run>) {
+        let (mut entries, mut runs) = (Vec::new(), Vec::new());
+        let written = self.groups.iter().filter(|(_, g)| !g.active.is_empty());
+        let mut written: Vec<_> = written.collect();
+        written.sort_unstable_by_key(|(group, _)| **group);
+        for (_, g) in written {
             let before = count(entries.len());
-            runs.extend(g.active.drain(..).map(|run| Run { start: before + run.start, ..run }));
-            entries.append(&mut g.places);
-            g.sealed.extend(runs[first..].iter().map(|run| SealedRun { segment, run: *run }));
+            runs.extend(g.active.iter().map(|run| Run { start: before + run.start, ..*run }));
+            entries.extend_from_slice(&g.places);
         }
-        self.active_entries = 0;
+        (entries, runs)
+    }
+
+    /// The active segment's live entries are those of the sealed segment `segment`, whose runs [`Index::tables`]
+    /// gave.
+    pub fn seal(&mut self, segment: SegmentId, runs: &[Run]) {
+        for run in runs {
+            let g = self.groups.get_or_default(run.name.group);
+            g.active.clear();
+            g.places.clear();
+            g.sealed.push(SealedRun { segment, run: *run });
+        }
         if runs.is_empty() {
             self.emptied.insert(segment);
         } else {
             self.live.insert(segment, runs.len());
         }
-        (entries, runs)
     }
 
     /// Where an entry is.
@@ -325,12 +328,18 @@ mod tests {
         }
     }
 
+    fn seal(index: &mut Index, segment: SegmentId) -> Vec<EntryRef> {
+        let (entries, runs) = index.tables();
+        index.seal(segment, &runs);
+        entries
+    }
+
     fn filled(range: std::ops::RangeInclusive<u64>, segment: u64) -> Index {
         let mut index = Index::default();
         for i in range {
             index.push(name(i, 1), [EntryRef { offset: u32::try_from(i).unwrap(), len: 0, crc: 0 }]);
         }
-        index.seal(SegmentId(segment));
+        seal(&mut index, SegmentId(segment));
         index
     }
 
@@ -346,7 +355,7 @@ mod tests {
         let mut index = filled(1..=10, 5);
         index.push(name(4, 2), [EntryRef { offset: 0, len: 0, crc: 0 }]);
         assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(0), None]);
-        index.seal(SegmentId(6));
+        seal(&mut index, SegmentId(6));
         assert_eq!([3, 4, 5].map(|i| at(&index, i)), [Some(5), Some(6), None]);
     }
 
@@ -407,7 +416,7 @@ mod tests {
                         model = model.split_off(&(first + far + 1));
                         next = next.max(first + far + 1);
                     }
-                    Step::Seal => sealed.push(index.seal(SegmentId(sealed.len() as u64)).0),
+                    Step::Seal => sealed.push(seal(&mut index, SegmentId(sealed.len() as u64))),
                 }
             }
             for i in 0..next + 3 {

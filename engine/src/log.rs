@@ -1,14 +1,13 @@
 //! The written log: which segments there are, what stands in them, and every byte that changes.
 //!
-//! I own the active segment, the sealed ones, the spares, and the state as of the last record
-//! written. (G1) Frames are written in stream order, one after another. (G2) A segment is sealed only
+//! I own the active segment and the state as of the last record written; what others than the writer ask for is
+//! in [`Segments`]. (G1) Frames are written in stream order, one after another. (G2) A segment is sealed only
 //! after its data is synced and its successor's name is durable. (G3) No byte goes to a segment
 //! before the directory sync that gave it its name returned. (G4) A segment is recycled only when
 //! the record that emptied it is durable and a later segment's checkpoint is. I do not know what is
 //! acknowledged (see engine), nor how a log is found after a crash (see recovery).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -17,8 +16,7 @@ use crate::error::{Error, Result, is_full};
 use crate::evidence::Journal;
 use crate::frame::{self, Draft, Encoded, FrameKind, Room};
 use crate::highwater::{self, HighWater};
-use crate::index::{Index, Location};
-use crate::options::{RESERVED_SEGMENTS, SEGMENTS_KEPT};
+use crate::options::RESERVED_SEGMENTS;
 use crate::planted::Bug;
 use crate::record::{Kind, Record};
 use crate::scan::Checkpoint;
@@ -31,12 +29,14 @@ use crate::vfs::{Access, File, Vfs, write_all_at, write_parts_at};
 pub mod held;
 pub mod readable;
 pub mod repair;
+mod segments;
 pub mod spares;
 
 pub use readable::Readable;
+pub use segments::{Catalog, Segments};
 
 use held::Shelf;
-use spares::{free_name, settle};
+use spares::settle;
 
 /// What never changes about a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,6 @@ pub struct Active<V: Vfs> {
     pub chain: u64,
     /// The directory of the last frame, as the next repeats it.
     pub echo: Vec<u8>,
-    /// Descriptions that no sync holds, each opened before what it will cover (L9).
-    pub free: Vec<Arc<V::File>>,
     /// The description that rotation and sealing use.
     pub file: Arc<V::File>,
     /// Reads it, through the same.
@@ -70,6 +68,8 @@ pub struct Active<V: Vfs> {
     /// What no state is larger than: admission sees to it.
     state_most: usize,
     runs_bound: usize,
+    /// Entries in it, live or dropped since: an upper bound for its footer.
+    entries: usize,
 }
 
 impl<V: Vfs> Active<V> {
@@ -94,16 +94,12 @@ pub struct Outlook {
 
 /// The written log.
 pub struct Log<V: Vfs> {
-    /// The file system.
-    pub vfs: V,
-    /// The segments that are open to be read.
-    pub shelf: Arc<Shelf<V>>,
+    /// What others than the writer ask for.
+    pub segments: Arc<Segments<V>>,
     /// What never changes.
     pub shape: Shape,
     /// The state as of the last record written.
     pub(crate) groups: ByGroup<Group>,
-    /// Where entries are, as of the last record written.
-    pub index: Index,
     /// The last position written.
     pub position: Position,
     /// The segment that is written.
@@ -111,21 +107,9 @@ pub struct Log<V: Vfs> {
     /// The high-water file.
     pub high: Arc<highwater::Keeper<V>>,
     /// Where an act on stored bytes is written down before it is done.
-    pub journal: Journal<V>,
-    /// Sealed segments.
-    pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
-    /// Names of prepared segments whose names are durable.
-    pub spares: Vec<String>,
-    /// Of those, the ones that were there at open: their length may be in the cache only.
-    pub unsettled: Vec<String>,
-    /// The name of one that is being prepared.
-    pub coming: Option<String>,
+    pub journal: Arc<Journal<V>>,
     /// The highest segment number ever used.
     pub newest: SegmentId,
-    /// Segments without a live entry, and the position that made it so.
-    pub dead: BTreeMap<SegmentId, Position>,
-    /// Owned snapshots that no pointer names any more, and the position that made it so.
-    pub retired: Vec<(Position, Digest)>,
     /// Open descriptions to have ready in each segment.
     pub descriptions: u32,
     /// Where the next frame is made.
@@ -133,6 +117,31 @@ pub struct Log<V: Vfs> {
 }
 
 impl<V: Vfs> Log<V> {
+    /// A log of nothing but its active segment, and without a group.
+    pub fn new(
+        shelf: Arc<Shelf<V>>,
+        active: Active<V>,
+        descriptions: u32,
+        high: highwater::Keeper<V>,
+        journal: Journal<V>,
+    ) -> Result<Self> {
+        let Header { identity, size, segment, cut, unit, .. } = active.header;
+        let free = open_descriptions(&shelf.vfs, segment, descriptions)?;
+        let segments = Segments::new(shelf, size, segment, active.reader.clone(), free);
+        Ok(Self {
+            segments: segments.into(),
+            shape: Shape { identity, unit, size },
+            groups: ByGroup::default(),
+            position: cut,
+            newest: segment,
+            active,
+            high: high.into(),
+            journal: journal.into(),
+            descriptions,
+            room: Room::default(),
+        })
+    }
+
     /// Makes the bytes of the next frame of the active segment.
     #[must_use]
     pub fn encode(&mut self, records: &[Record], kind: FrameKind, mark: Position) -> Encoded {
@@ -159,8 +168,7 @@ impl<V: Vfs> Log<V> {
         if V::planted(Bug::StateBoundOfFrame) {
             state += more.state * records.len();
         }
-        let (entries, runs) =
-            (self.index.active_entries() + more.entries, self.active.runs_bound + more.runs);
+        let (entries, runs) = (self.active.entries + more.entries, self.active.runs_bound + more.runs);
         let footer = segment::footer_bound(entries, runs, state, self.shape.unit);
         u64::from(self.active.offset) + u64::from(encoded.header.span()) + footer <= self.shape.size
     }
@@ -187,16 +195,20 @@ impl<V: Vfs> Log<V> {
         self.active.chain = header.chain_after();
         let more = Growth::of(&encoded, records);
         self.active.runs_bound += more.runs;
+        self.active.entries += more.entries;
         self.active.state_bound = (self.active.state_bound + more.state).min(self.active.state_most);
         let mut offset = encoded.payload_offset();
         let (mut records, mut sizes) = (records, &encoded.directory.sizes[..]);
+        let Self { segments, groups, position, .. } = self;
+        let mut catalog = segments.catalog();
         for count in &encoded.directory.counts {
             let (run, later) = records.split_at(*count as usize);
             let (own, others) = sizes.split_at(run.len());
             (records, sizes) = (later, others);
-            self.take(run, EntryRef::following(own, offset));
+            *position = take(&mut catalog, groups, *position, run, EntryRef::following(own, offset));
             offset += own.iter().map(|(len, _)| len).sum::<u32>();
         }
+        drop(catalog);
         std::mem::swap(&mut self.active.echo, &mut encoded.directory.echo);
         self.room = encoded.into_room();
         Ok(())
@@ -208,59 +220,18 @@ impl<V: Vfs> Log<V> {
         self.groups.ascending().map(|(id, group)| (id, group.clone())).collect()
     }
 
-    /// Takes the next records of the stream into state and index: one, or a run of entries.
-    fn take(&mut self, run: &[Record], places: impl Iterator<Item = EntryRef>) {
-        let record = run.last().expect("an item names a record");
-        let position = Position(self.position.0 + run.len() as u64);
-        self.position = position;
-        let name = &record.name;
-        self.retire(position, record);
-        match name.kind {
-            Kind::Command | Kind::Membership => self.index.push(run[0].name, places),
-            Kind::Truncate => self.index.truncate(name.group, name.id.index),
-            Kind::Compact => self.index.compact(name.group, name.id.index),
-            Kind::Install => match record.pointer() {
-                Some((_, true)) => self.index.compact(name.group, name.id.index),
-                _ => self.index.clear(name.group),
-            },
-            Kind::RemoveGroup => self.index.clear(name.group),
-            _ => {}
-        }
-        // Of a run of entries the last alone is seen in the state.
-        state::apply(&mut self.groups, position, record);
-        if self.index.has_emptied() {
-            self.dead.extend(self.index.take_emptied().into_iter().map(|segment| (segment, position)));
-        }
-    }
-
-    /// Remembers an owned snapshot that this record makes needless.
-    fn retire(&mut self, position: Position, record: &Record) {
-        if !matches!(record.name.kind, Kind::Snapshot | Kind::Install | Kind::RemoveGroup) {
-            return;
-        }
-        let old = self.groups.get(record.name.group).and_then(|g| g.snapshot);
-        let new = record.pointer().map(|(p, _)| p.digest);
-        if let Some((_, p)) = old.filter(|(_, p)| p.owner == SnapshotOwner::Owned && Some(p.digest) != new) {
-            self.retired.push((position, p.digest));
-        }
-    }
-
     /// An open description for a flush, opened before the writes that it will cover.
-    pub fn description(&mut self) -> Result<Arc<V::File>> {
-        if V::planted(Bug::SharedDescription)
-            && let Some(file) = self.active.free.first()
-        {
-            return Ok(file.clone());
-        }
-        match self.active.free.pop() {
-            Some(file) => Ok(file),
-            None => self.fresh_description(),
-        }
+    pub fn description(&self) -> Result<Arc<V::File>> {
+        let free = {
+            let free = &mut self.segments.catalog().free;
+            if V::planted(Bug::SharedDescription) { free.first().cloned() } else { free.pop() }
+        };
+        free.map_or_else(|| self.fresh_description(), Ok)
     }
 
     /// One more description of the active segment.
     pub fn fresh_description(&self) -> Result<Arc<V::File>> {
-        open_description(&self.vfs, self.active.header.segment)
+        open_description(&self.segments.vfs, self.active.header.segment)
     }
 
     /// How many prepared segments a batch leaves alone: entries all of the reserve, control records the
@@ -269,20 +240,25 @@ impl<V: Vfs> Log<V> {
         if control || V::planted(Bug::ReserveSpent) { 1 } else { RESERVED_SEGMENTS }
     }
 
-    /// Whether a batch may take a spare: entries leave the reserve alone, control records all but
+    /// Takes a prepared segment of whole length: entries leave the reserve alone, control records all but
     /// the last.
-    fn take_spare(&mut self, control: bool) -> Result<String> {
+    fn take_spare(&self, control: bool) -> Result<String> {
         let keep = Self::reserve(control);
-        if self.spares.len() <= keep
-            && let Err(e) = self.add_spare()
-            && self.spares.len() <= keep
+        let segments = &self.segments;
+        if let Err(e) = segments.add_spare(keep + 1)
+            && segments.spares() <= keep
         {
             return Err(e);
         }
-        let spare = self.spares.pop().expect("more than are kept");
-        if self.unsettled.contains(&spare) {
-            settle(&self.vfs, &spare, self.shape.size)?;
-            self.unsettled.retain(|s| *s != spare);
+        let (spare, unsettled) = {
+            let mut catalog = segments.catalog();
+            let spare = catalog.take_spare().expect("more than are kept");
+            let unsettled = catalog.unsettled.contains(&spare);
+            catalog.unsettled.retain(|name| *name != spare);
+            (spare, unsettled)
+        };
+        if unsettled {
+            settle(&segments.vfs, &spare, self.shape.size)?;
         }
         Ok(spare)
     }
@@ -309,11 +285,22 @@ impl<V: Vfs> Log<V> {
             recovered_to: self.position,
             ..self.active.header
         };
-        self.active = start_segment(&self.vfs, &self.shelf, header, &self.states(), self.descriptions)?;
+        let segments = &self.segments;
+        self.active = start_segment(&segments.shelf, header, &self.states())?;
+        let free = open_descriptions(&segments.vfs, next, self.descriptions)?;
+        let reader = self.active.reader.clone();
         if !V::planted(Bug::HeaderNotSynced) {
             self.active.sync()?;
         }
         self.raise_high_water()?;
+        let before = {
+            let mut catalog = self.segments.catalog();
+            catalog.active = next;
+            catalog.reader = reader;
+            std::mem::replace(&mut catalog.free, free)
+        };
+        // Closed under no lock.
+        drop(before);
         metrics::counter!("seawall_rotations").increment(1);
         Ok(())
     }
@@ -340,9 +327,11 @@ impl<V: Vfs> Log<V> {
     /// Gives a prepared segment its name, durably.
     fn place_segment(&mut self, spare: &str, id: SegmentId) -> Result<()> {
         let path = segment::file_name(id);
-        self.vfs.rename(spare, &path).map_err(Error::io("rename to", &path))?;
+        let vfs = &self.segments.vfs;
+        vfs.rename(spare, &path).map_err(Error::io("rename to", &path))?;
+        self.segments.catalog().give_back(spare);
         if !V::planted(Bug::RotationNameNotSynced) {
-            self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
+            vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
         }
         self.newest = self.newest.max(id);
         Ok(())
@@ -357,7 +346,7 @@ impl<V: Vfs> Log<V> {
         let (file, reader) = (self.active.file.clone(), self.active.reader.clone());
         let sync = || file.sync_data().map_err(Error::io("sync", &reader.path));
         let id = self.active.header.segment;
-        let (entries, runs) = self.index.seal(id);
+        let (entries, runs) = self.segments.catalog().index.tables();
         let footer = Footer { entries, runs, state: state::encode(&self.states()) };
         let (position, chain, cut) = (self.position, self.active.chain, self.active.offset);
         let ending = Ending { seal, next, position, chain, cut, lost: 0 };
@@ -388,50 +377,12 @@ impl<V: Vfs> Log<V> {
         } else {
             sync()?;
         }
-        let sealed = Readable::new(self.shelf.hold(reader.path.clone()), reader.salt, Some(trailer));
-        self.sealed.insert(id, Arc::new(sealed));
-        for segment in self.index.take_emptied() {
-            self.dead.insert(segment, self.position);
-        }
-        Ok(())
-    }
-
-    /// Turns segments without a live entry into spares, oldest first, if what emptied them is
-    /// durable. Removes them when there are spares enough.
-    pub fn recycle(&mut self, durable: Position) -> Result<()> {
-        let any = V::planted(Bug::RecycledBeforeDurable);
-        let active = self.active.header.segment;
-        let dead: Vec<SegmentId> = self
-            .dead
-            .iter()
-            .filter(|(id, at)| **id != active && (**at <= durable || any) && !self.index.is_live(**id))
-            .map(|(id, _)| *id)
-            .collect();
-        let known = self.spares.len();
-        let mut spares = self.spares.clone();
-        for id in dead {
-            let path = segment::file_name(id);
-            let Some(sealed) = self.sealed.get(&id) else { continue };
-            let stat = Error::io("stat", &path);
-            let file = sealed.file()?;
-            let whole = file.len().and_then(|len| Ok(len == self.shape.size && !file.is_shared()?));
-            // Others see through a second name what is written into a file.
-            let whole = whole.map_err(stat)?;
-            if whole && spares.len() < SEGMENTS_KEPT {
-                let spare = free_name(&spares, self.coming.as_ref());
-                self.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
-                spares.push(spare);
-            } else {
-                self.vfs.remove(&path).map_err(Error::io("remove", &path))?;
-            }
-            self.sealed.remove(&id);
-            self.dead.remove(&id);
-            metrics::counter!("seawall_segments_recycled").increment(1);
-        }
-        if spares.len() > known {
-            self.vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
-            self.spares = spares;
-        }
+        let held = self.segments.shelf.hold(reader.path.clone());
+        let sealed = Readable::new(held, reader.salt, Some(trailer));
+        let mut catalog = self.segments.catalog();
+        catalog.index.seal(id, &footer.runs);
+        catalog.sealed.insert(id, Arc::new(sealed));
+        catalog.note_emptied(self.position);
         Ok(())
     }
 
@@ -439,7 +390,7 @@ impl<V: Vfs> Log<V> {
     #[must_use]
     pub fn tail_bound(&self) -> u64 {
         let footer = segment::footer_bound(
-            self.index.active_entries(),
+            self.active.entries,
             self.active.runs_bound,
             self.active.state_bound,
             self.shape.unit,
@@ -452,36 +403,48 @@ impl<V: Vfs> Log<V> {
     #[must_use]
     pub fn outlook(&self) -> Outlook {
         let (segment, size) = (self.active.header.segment, self.shape.size);
-        Outlook { segment, tail: self.tail_bound(), size, spares: self.spares.len() }
+        Outlook { segment, tail: self.tail_bound(), size, spares: self.segments.spares() }
     }
+}
 
-    /// Whether a segment can be recycled.
-    #[must_use]
-    pub fn has_dead(&self, durable: Position) -> bool {
-        let active = self.active.header.segment;
-        self.dead.iter().any(|(id, at)| *id != active && *at <= durable && self.sealed.contains_key(id))
+/// Takes the next records of the stream into state and index: one, or a run of entries. Gives the last position.
+fn take<V: Vfs>(
+    catalog: &mut Catalog<V>,
+    groups: &mut ByGroup<Group>,
+    before: Position,
+    run: &[Record],
+    places: impl Iterator<Item = EntryRef>,
+) -> Position {
+    let record = run.last().expect("an item names a record");
+    let position = Position(before.0 + run.len() as u64);
+    let name = &record.name;
+    catalog.retired.extend(retired(groups, record).map(|digest| (position, digest)));
+    let index = &mut catalog.index;
+    match name.kind {
+        Kind::Command | Kind::Membership => index.push(run[0].name, places),
+        Kind::Truncate => index.truncate(name.group, name.id.index),
+        Kind::Compact => index.compact(name.group, name.id.index),
+        Kind::Install => match record.pointer() {
+            Some((_, true)) => index.compact(name.group, name.id.index),
+            _ => index.clear(name.group),
+        },
+        Kind::RemoveGroup => index.clear(name.group),
+        _ => {}
     }
+    // Of a run of entries the last alone is seen in the state.
+    state::apply(groups, position, record);
+    catalog.note_emptied(position);
+    position
+}
 
-    /// Whether there are files of a snapshot that no pointer names any more.
-    #[must_use]
-    pub fn has_retired(&self, durable: Position) -> bool {
-        self.retired.first().is_some_and(|(at, _)| *at <= durable)
+/// An owned snapshot that this record makes needless.
+fn retired(groups: &ByGroup<Group>, record: &Record) -> Option<Digest> {
+    if !matches!(record.name.kind, Kind::Snapshot | Kind::Install | Kind::RemoveGroup) {
+        return None;
     }
-
-    /// Where an entry can be read.
-    #[must_use]
-    pub fn locate(
-        &self,
-        group: crate::types::GroupId,
-        index: crate::types::Index,
-    ) -> Option<(Arc<Readable<V>>, Location)> {
-        let location = self.index.locate(group, index)?;
-        let reader = match &location {
-            Location::Active(..) => self.active.reader.clone(),
-            Location::Sealed(_, segment, _) => self.sealed.get(segment)?.clone(),
-        };
-        Some((reader, location))
-    }
+    let new = record.pointer().map(|(pointer, _)| pointer.digest);
+    let (_, old) = groups.get(record.name.group).and_then(|group| group.snapshot)?;
+    (old.owner == SnapshotOwner::Owned && Some(old.digest) != new).then_some(old.digest)
 }
 
 /// How much a frame may add to the footer.
@@ -507,6 +470,11 @@ impl Growth {
     }
 }
 
+/// Descriptions of a segment for its first flushes, each opened before what it will cover (L9).
+fn open_descriptions<V: Vfs>(vfs: &V, id: SegmentId, n: u32) -> Result<Vec<Arc<V::File>>> {
+    (0..n).map(|_| open_description(vfs, id)).collect()
+}
+
 fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
     let path = segment::file_name(id);
     let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path))?;
@@ -514,18 +482,11 @@ fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
 }
 
 /// Writes header and checkpoint of a segment whose name is durable. Not synced.
-pub fn start_segment<V: Vfs>(
-    vfs: &V,
-    shelf: &Arc<Shelf<V>>,
-    header: Header,
-    groups: &Groups,
-    descriptions: u32,
-) -> Result<Active<V>> {
+pub fn start_segment<V: Vfs>(shelf: &Arc<Shelf<V>>, header: Header, groups: &Groups) -> Result<Active<V>> {
     let id = header.segment;
     let path = segment::file_name(id);
     let fail = |e| Error::Io { doing: "write the start of", path: path.clone(), source: e };
-    let file = open_description(vfs, id)?;
-    let free = (0..descriptions).map(|_| open_description(vfs, id)).collect::<Result<_>>()?;
+    let file = open_description(&shelf.vfs, id)?;
     let place = header.place();
     let weight: u64 = groups.values().map(Group::weight).sum();
     let most = weight.max(Space::new(header.size, header.unit, 0).state());
@@ -556,13 +517,13 @@ pub fn start_segment<V: Vfs>(
         offset: encoded.header.offset + encoded.header.span(),
         chain: encoded.header.chain_after(),
         echo: Vec::new(),
-        free,
         reader: Arc::new(Readable::new(shelf.pin(path, file.clone()), place.salt::<V>(), None)),
         file,
         // Numbers of a group may grow while the segment is active.
         state_bound: payload.len() + groups.len() * 48 + 16,
         state_most: usize::try_from(most + STATE_OVERHEAD).expect("a segment is in memory"),
         runs_bound: 0,
+        entries: 0,
     })
 }
 

@@ -278,7 +278,8 @@ fn older_segments<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
         let cut = successor.map_or(scan.position, |h| h.cut);
         let next = successor.map_or(SegmentId(0), |h| h.segment);
         let (offset, chain, taken) = take_frames(scan, cut, &mut plan.index);
-        let (entries, runs) = plan.index.seal(fact.id);
+        let (entries, runs) = plan.index.tables();
+        plan.index.seal(fact.id, &runs);
         let lost = rotten_frames(fact, scan, taken, plan)?;
         let ending = Ending { seal: Seal::Recovered, next, position: cut, chain, cut: offset, lost };
         // The state at this cut is in the successor's checkpoint; without one here, this segment is
@@ -356,7 +357,8 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     }
     // Installs and removals dropped entries that the index has just taken.
     plan.index.settle(&plan.groups);
-    let (entries, runs) = plan.index.seal(fact.id);
+    let (entries, runs) = plan.index.tables();
+    plan.index.seal(fact.id, &runs);
     let lost = rotten_frames(fact, scan, taken, plan)?;
     let (next, position) = (SegmentId(0), plan.mark);
     let ending = Ending { seal: Seal::Recovered, next, position, chain, cut: offset, lost };

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("index", &["by_group", "record", "report", "segment", "state", "types"]),
     ("snapshot", &["planted", "sync", "types", "vfs"]),
     ("highwater", &["checksum", "error", "planted", "sync", "types", "vfs"]),
-    ("evidence", &["checksum", "error", "planted", "types", "vfs"]),
+    ("evidence", &["checksum", "error", "planted", "sync", "types", "vfs"]),
     ("quarantine", &["error", "vfs"]),
     // The only ones that change segments.
     (
@@ -130,6 +130,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "by_group",
             "error",
+            "evidence",
             "frame",
             "highwater",
             "log",

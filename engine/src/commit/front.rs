@@ -204,7 +204,7 @@ pub(crate) struct Front {
     /// Memory for the next frames.
     spare: Vec<Frame>,
     /// What the next frames find, as of the last one that was written; there may be more spares by now.
-    pub(crate) outlook: Option<Outlook>,
+    pub(crate) outlook: Outlook,
     /// Threads that wait for any change.
     pub(super) paused: usize,
     /// Something waits for durability that no caller waits for.
@@ -220,7 +220,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(groups: &ByGroup<Group>, position: Position) -> Self {
+    pub(crate) fn new(groups: &ByGroup<Group>, position: Position, outlook: Outlook) -> Self {
         Self {
             groups: groups.iter().map(|(id, group)| (*id, Line::new(group.clone()))).collect(),
             draft: Draft::default(),
@@ -234,7 +234,7 @@ impl Front {
             load: Load::default(),
             state: groups.iter().map(|(_, group)| group.weight()).sum(),
             spare: Vec::new(),
-            outlook: None,
+            outlook,
             paused: 0,
             unattended: false,
             upkeep: false,

@@ -8,13 +8,12 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Front, Shared};
 use crate::error::{Error, Result};
-use crate::highwater;
-use crate::log::{Outlook, spares};
+use crate::highwater::{self, HighWater};
+use crate::log::Outlook;
 use crate::options::{Driver, RESERVED_SEGMENTS, SEGMENTS_AHEAD};
 use crate::planted::Bug;
-use crate::segment::Header;
 use crate::snapshot::{self, collect};
-use crate::sync::{lock, unwound};
+use crate::sync::unwound;
 use crate::types::{Digest, Position, SegmentId};
 use crate::vfs::Vfs;
 
@@ -33,20 +32,10 @@ impl<V: Vfs> Shared<V> {
         provided.inspect_err(|e| self.poison_on(e))
     }
 
-    /// Prepares segments. The log's lock is free while their zeros are written.
+    /// Prepares segments.
     fn prepare(&self, most: usize) -> Result<()> {
-        let _alone = lock(&self.preparing);
-        loop {
-            let (vfs, size, path) = {
-                let mut log = self.log();
-                if log.spares.len() >= most {
-                    return Ok(());
-                }
-                (log.vfs.clone(), log.shape.size, log.name_spare())
-            };
-            let prepared = spares::prepare(&vfs, &path, size);
-            self.log().keep_spare(path, prepared)?;
-        }
+        while !self.segments.add_spare(most)? {}
+        Ok(())
     }
 
     /// Asks for the successors of a segment when half of it is written.
@@ -66,11 +55,15 @@ impl<V: Vfs> Shared<V> {
         if front.poison.is_some() || !(idle || V::planted(Bug::IdleMarkTooEarly)) {
             return Ok(());
         }
-        let log = self.log();
-        let Header { epoch, segment, .. } = log.active.header;
-        let (keeper, high) = (log.high.clone(), log.high_water(epoch, segment));
-        drop((log, front));
-        keeper.raise(&high).map_err(Error::io("write", highwater::NAME))?;
+        // Nobody writes: all that was written stands in the segment that the catalog says.
+        let high = HighWater {
+            epoch: self.epoch,
+            segment: self.segments.catalog().active,
+            position: front.written,
+            evidence: self.journal.newest(),
+        };
+        drop(front);
+        self.high.raise(&high).map_err(Error::io("write", highwater::NAME))?;
         let mut front = self.front();
         front.marked = front.marked.max(high.position);
         Ok(())
@@ -86,26 +79,26 @@ impl<V: Vfs> Shared<V> {
     pub(crate) fn recycle(&self) -> Result<()> {
         let durable = self.front().durable;
         // A panic in the middle leaves names and what we know of them apart.
-        let recycled = unwound(|| self.log().recycle(durable));
+        let recycled = unwound(|| self.segments.recycle(durable));
         recycled.unwrap_or_else(|e| Err(Error::io("recycle", "segments")(e)))
     }
 
     /// Removes the files of retired snapshots. No append waits for it.
     pub(crate) fn drop_retired(&self) -> Result<()> {
         let durable = self.front().durable;
-        while let Some((vfs, digest)) = self.next_retired(durable) {
-            collect::retire(&vfs, &self.snapshots, digest).map_err(Error::io("drop", snapshot::DIR))?;
+        while let Some(digest) = self.next_retired(durable) {
+            collect::retire(&self.segments.vfs, &self.snapshots, digest)
+                .map_err(Error::io("drop", snapshot::DIR))?;
         }
         Ok(())
     }
 
     /// Takes an owned snapshot off the list of those that no pointer names any more, durably.
-    fn next_retired(&self, durable: Position) -> Option<(V, Digest)> {
-        let mut log = self.log();
+    fn next_retired(&self, durable: Position) -> Option<Digest> {
+        let retired = &mut self.segments.catalog().retired;
         let any = V::planted(Bug::OldSnapshotDroppedEarly);
-        log.retired.first().filter(|(at, _)| *at <= durable || any)?;
-        let (_, digest) = log.retired.remove(0);
-        Some((log.vfs.clone(), digest))
+        retired.first().filter(|(at, _)| *at <= durable || any)?;
+        Some(retired.remove(0).1)
     }
 
     /// Lets a thread do what [`Shared::maintain`] does; `false` if there is none.

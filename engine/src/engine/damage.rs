@@ -49,28 +49,22 @@ impl<V: Vfs> Engine<V> {
     /// bytes of the same length with the same CRC-32 are easily made. A host whose peers may lie checks the
     /// entry itself, or installs a snapshot. Durable on return. The damaged bytes are kept in `quarantine/`. Writes the whole segment again.
     pub fn repair(&self, group: GroupId, entry: &Entry) -> Result<bool> {
-        let repaired = {
-            let mut front = self.shared.front();
-            if let Some(cause) = &front.poison {
-                return Err(Error::Poisoned { cause: cause.clone() });
-            }
-            if front.closed {
-                return Err(Error::Closed);
-            }
-            let index = entry.id.index;
+        let turn = self.shared.turn()?;
+        let index = entry.id.index;
+        {
+            let front = self.shared.front();
             let line = front.groups.get(group).ok_or(Error::UnknownGroup { group })?;
             check_bounds(group, &line.state, index)?;
             if line.pending(index, front.durable).is_some() {
                 return Ok(false);
             }
-            // It may go on in a fresh segment.
-            front.outlook = None;
-            let repaired = self.shared.log().repair(group, entry);
-            if repaired.is_ok() {
-                front.blocked = front.blocked.iter().flat_map(|lost| without(lost, group, index)).collect();
-            }
-            repaired
-        };
+        }
+        let repaired = turn.repair(group, entry);
+        if repaired.is_ok() {
+            let mut front = self.shared.front();
+            front.blocked = front.blocked.iter().flat_map(|lost| without(lost, group, index)).collect();
+        }
+        drop(turn);
         repaired.inspect_err(|e| self.shared.poison_on(e))
     }
 
@@ -140,11 +134,13 @@ impl<V: Vfs> Engine<V> {
         tracing::error!(group = group.0, index = index.0, "an entry does not hold");
         let lost = Lost::Entries { group, from: index, to: index, term };
         front.blocked.push(lost.clone());
-        if front.poison.is_none() {
-            let mut log = self.shared.log();
-            let file = log.locate(group, index).map(|(reader, _)| reader.path.clone()).unwrap_or_default();
-            let noted = log.journal.note(Event { group, index, ..Event::new(Act::Found, file, 0..0) });
-            drop((log, front));
+        let poisoned = front.poison.is_some();
+        drop(front);
+        if !poisoned {
+            let found = self.shared.segments.catalog().locate(group, index);
+            let file = found.map(|(reader, _)| reader.path.clone()).unwrap_or_default();
+            let noted =
+                self.shared.journal.note(Event { group, index, ..Event::new(Act::Found, file, 0..0) });
             noted.inspect_err(|e| self.shared.poison_on(e))?;
         }
         Ok(Some(lost))

@@ -88,7 +88,7 @@ impl<V: Vfs> SnapshotWriter<'_, V> {
         let before = engine.group(group)?.snapshot;
         let mut batch = WriteBatch::new();
         batch.push(group, op(pointer));
-        let vfs = shared.log().vfs.clone();
+        let vfs = shared.segments.vfs.clone();
         let discard =
             || collect::discard(&vfs, &shared.snapshots, sealed.digest).map_err(Error::io("drop", SNAPSHOTS));
         let ticket = match engine.write(batch) {
@@ -151,7 +151,7 @@ impl<V: Vfs> Engine<V> {
         let why = "no chunk of the group's snapshot has these bytes";
         let part = part.ok_or(Error::RepairMismatch { group, offered: reader.id(), why })?;
         let Err(fault) = reader.read_chunk(&part) else { return Ok(false) };
-        let vfs = shared.log().vfs.clone();
+        let vfs = shared.segments.vfs.clone();
         let path = fault.file();
         match vfs.open(path, Access::Read) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -159,14 +159,14 @@ impl<V: Vfs> Engine<V> {
             Ok(file) => drop(quarantine::keep(&vfs, path, &file, 0..u64::MAX)?),
         }
         let event = Event::new(Act::RestoredChunk, path, 0..u64::from(part.raw_len));
-        shared.log().journal.note(Event { group, ..event })?;
+        shared.journal.note(Event { group, ..event })?;
         let spec = reader.spec().clone();
         let chunk_bytes = part.raw_len.max(1);
         let builder = SnapshotBuilder::new(vfs.clone(), spec, None, chunk_bytes, shared.snapshots.clone());
         builder.and_then(|builder| builder.restore(raw)).map_err(Error::space("repairing a chunk", path))?;
-        let mut front = shared.front();
-        let groups = front.states();
+        let groups = shared.front().states();
         let lost = recovery::check_snapshots(&vfs, &self.shape, &groups, true)?;
+        let mut front = shared.front();
         front.blocked.retain(|known| !matches!(known, Lost::SnapshotPointer { .. }) || lost.contains(known));
         Ok(true)
     }

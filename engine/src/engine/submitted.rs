@@ -103,7 +103,7 @@ pub(super) struct Written<'a, V: Vfs> {
 
 impl<V: Vfs> Written<'_, V> {
     fn find(&self, group: GroupId, index: Index) -> Option<Source<V>> {
-        let (reader, location) = self.shared.log().locate(group, index)?;
+        let (reader, location) = self.shared.segments.catalog().locate(group, index)?;
         Some(Source::Disk(reader, location))
     }
 

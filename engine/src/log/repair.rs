@@ -29,7 +29,8 @@ impl<V: Vfs> Log<V> {
     pub fn repair(&mut self, group: GroupId, entry: &Entry) -> Result<bool> {
         let mismatch = |why| Error::RepairMismatch { group, offered: entry.id, why };
         let missing = || mismatch("no such entry is in the log");
-        let (mut reader, mut location) = self.locate(group, entry.id.index).ok_or_else(missing)?;
+        let (mut reader, mut location) =
+            self.segments.catalog().locate(group, entry.id.index).ok_or_else(missing)?;
         let name = *location.name();
         if (name.id, name.leader, name.kind) != (entry.id, entry.leader, Kind::of_entry(entry.kind)) {
             return Err(mismatch("an entry of another term, leader or kind is at this index"));
@@ -42,7 +43,7 @@ impl<V: Vfs> Log<V> {
         }
         if matches!(location, Location::Active(..)) {
             self.rotate(false)?;
-            (reader, location) = self.locate(group, entry.id.index).ok_or_else(missing)?;
+            (reader, location) = self.segments.catalog().locate(group, entry.id.index).ok_or_else(missing)?;
         }
         let Location::Sealed(_, segment, n) = location else { return Err(missing()) };
         let at = reader.table(n)?;
@@ -51,7 +52,7 @@ impl<V: Vfs> Log<V> {
             return Err(mismatch("these are not the bytes that were acknowledged"));
         }
         let bytes = u64::from(at.offset)..u64::from(at.offset) + u64::from(at.len);
-        quarantine::keep(&self.vfs, &reader.path, &*reader.file()?, bytes.clone())?;
+        quarantine::keep(&self.segments.vfs, &reader.path, &*reader.file()?, bytes.clone())?;
         let (group, index) = (name.group, name.id.index);
         self.journal.note(Event { group, index, ..Event::new(Act::Restored, &reader.path, bytes) })?;
         self.exchange(&reader, segment, at, &entry.data)?;
@@ -61,34 +62,30 @@ impl<V: Vfs> Log<V> {
     }
 
     /// Puts a copy of the segment, with the entry's bytes, in its place.
-    fn exchange(
-        &mut self,
-        reader: &Readable<V>,
-        segment: SegmentId,
-        at: EntryRef,
-        data: &[u8],
-    ) -> Result<()> {
+    fn exchange(&self, reader: &Readable<V>, segment: SegmentId, at: EntryRef, data: &[u8]) -> Result<()> {
         let path = segment::file_name(segment);
-        match self.vfs.remove(NEW_NAME) {
+        let vfs = &self.segments.vfs;
+        match vfs.remove(NEW_NAME) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", NEW_NAME)(e));
             }
             _ => {}
         }
-        let file = self.vfs.create(NEW_NAME).map_err(Error::space(DOING, NEW_NAME))?;
+        let file = vfs.create(NEW_NAME).map_err(Error::space(DOING, NEW_NAME))?;
         copy::<V>(&*reader.file()?, &file).map_err(Error::space(DOING, &path))?;
         let trailer = reader.trailer.map(|t| Trailer { lost: t.lost.saturating_sub(1), ..t });
         let patched = write_all_at::<V>(&file, data, u64::from(at.offset))
             .and_then(|()| self.renew_trailer(&file, reader, segment, trailer.as_ref()))
             .and_then(|()| file.sync_all());
         patched.map_err(Error::space(DOING, NEW_NAME))?;
-        self.vfs.rename(NEW_NAME, &path).map_err(Error::io("rename to", &path))?;
-        self.vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
+        vfs.rename(NEW_NAME, &path).map_err(Error::io("rename to", &path))?;
+        vfs.sync_dir("").map_err(Error::io("sync the directory for", &path))?;
         // Not through the description of the damaged file.
         let stale = V::planted(Bug::StaleDescription);
-        let held = if stale { reader.held.clone() } else { self.shelf.hold(path) };
+        let held = if stale { reader.held.clone() } else { self.segments.shelf.hold(path) };
         let readable = Readable::new(held, reader.salt, trailer);
-        self.sealed.insert(segment, std::sync::Arc::new(readable));
+        let before = self.segments.catalog().sealed.insert(segment, std::sync::Arc::new(readable));
+        drop(before);
         Ok(())
     }
 

@@ -5,7 +5,6 @@
 
 use std::io;
 
-use super::Log;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::vfs::{Access, File, Vfs, write_all_at};
@@ -23,11 +22,10 @@ pub fn is_spare(name: &str) -> bool {
     number.is_some_and(|n| spare_name(n) == name)
 }
 
-/// A name that no prepared segment has, nor the one that is being prepared.
+/// The first name of a prepared segment that is not taken.
 #[must_use]
-pub fn free_name(spares: &[String], coming: Option<&String>) -> String {
-    let is_free = |n: &String| !spares.contains(n) && coming != Some(n);
-    (1..).map(spare_name).find(is_free).expect("few spares")
+pub fn free_name(is_taken: impl Fn(&String) -> bool) -> String {
+    (1..).map(spare_name).find(|name| !is_taken(name)).expect("few spares")
 }
 
 /// Creates a file of written zeros, synced. Its name is not durable yet.
@@ -73,29 +71,4 @@ pub fn settle<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
     let file = vfs.open(path, Access::ReadWrite).map_err(Error::io("open", path))?;
     let set = file.set_len(size + 1).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all());
     set.map_err(Error::io("settle the length of", path))
-}
-
-impl<V: Vfs> Log<V> {
-    /// Prepares one more segment and makes its name durable.
-    pub fn add_spare(&mut self) -> Result<()> {
-        let path = free_name(&self.spares, self.coming.as_ref());
-        prepare(&self.vfs, &path, self.shape.size)?;
-        self.spares.push(path);
-        Ok(())
-    }
-
-    /// The name of a segment that is prepared while others write; none other gets it meanwhile.
-    pub fn name_spare(&mut self) -> String {
-        let path = free_name(&self.spares, self.coming.as_ref());
-        self.coming = Some(path.clone());
-        path
-    }
-
-    /// Takes the segment that has got its name from [`Log::name_spare`] and was prepared.
-    pub fn keep_spare(&mut self, path: String, prepared: Result<()>) -> Result<()> {
-        self.coming = None;
-        prepared?;
-        self.spares.push(path);
-        Ok(())
-    }
 }

@@ -4,7 +4,6 @@
 //! records above the mark, their sync, and only then whatever the new segment makes needless. I decide
 //! nothing.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,12 +12,10 @@ use super::{FOOTER_MENDED, Plan, Unsealed};
 use crate::error::{Error, Result};
 use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::{Facts, SegmentFact};
-use crate::frame::{Frame, FrameKind, Room};
+use crate::frame::{Frame, FrameKind};
 use crate::highwater::{self, HighWater};
-use crate::index::Index;
-use crate::log::held::Shelf;
 use crate::log::spares::{free_name, prepare, settle, spare_name, zero_fill};
-use crate::log::{Active, Log, Readable, Shape, start_segment};
+use crate::log::{Log, Readable, Shape, start_segment};
 use crate::options::SEGMENTS_KEPT;
 use crate::planted::Bug;
 use crate::quarantine;
@@ -26,7 +23,6 @@ use crate::record::Record;
 use crate::report::{RecoveryReport, Tail};
 use crate::scan::{Window, records};
 use crate::segment::{Ending, Footer, Header, HeaderFact, file_name, trailer};
-use crate::state::Groups;
 use crate::types::{Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, write_all_at};
 /// Makes the plan true on disk and returns the log. Nothing it returns can be lost by a crash.
@@ -47,7 +43,7 @@ pub fn apply<V: Vfs>(
         vfs.remove(name).map_err(Error::io("remove", name))?;
     }
     // What may find no room comes before anything is taken of the reserve: an open that fails leaves it whole.
-    let mut journal = open_journal(vfs, &facts, shape, epoch)?;
+    let journal = open_journal(vfs, &facts, shape, epoch)?;
     let reached = HighWater {
         epoch: facts.epoch,
         segment: facts.segments[newest].id,
@@ -58,7 +54,7 @@ pub fn apply<V: Vfs>(
     let high =
         highwater::Keeper::open(vfs, store, &reached).map_err(Error::space("opening", highwater::NAME))?;
     if !V::planted(Bug::EvidenceAfterAct) {
-        set_aside(vfs, &mut journal, &facts, &unsealed, &mut report)?;
+        set_aside(vfs, &journal, &facts, &unsealed, &mut report)?;
     }
     let reused = place_fresh(vfs, &facts, &unfinished, &mut spares, id, shape)?;
     let recovered_to = above.last().map_or(mark, |f| f.header.last());
@@ -73,35 +69,35 @@ pub fn apply<V: Vfs>(
         recovered_to,
         unit: shape.unit,
     };
-    let active = start_segment(vfs, &facts.shelf, header, &groups, descriptions)?;
-    let mut log = begin(&facts.shelf, active, groups, index, spares, journal, high);
+    let active = start_segment(&facts.shelf, header, &groups)?;
+    let mut log = Log::new(facts.shelf.clone(), active, descriptions, high, journal)?;
+    log.groups = groups.into_iter().collect();
+    log.segments.catalog().begin(index, spares);
     rewrite(&mut log, &facts.segments[newest], &above, mark, &mut report)?;
     if V::planted(Bug::ResealedBeforeCarry) {
         for old in &unsealed {
-            reseal(&mut log, &facts.segments[old.at], old, id)?;
+            reseal(&log, &facts.segments[old.at], old, id)?;
         }
     }
     if V::planted(Bug::RecycledBeforeCarry) {
-        adopt(&mut log, facts.segments.iter().take(newest + 1), mark)?;
-        log.recycle(log.position)?;
+        adopt(&log, facts.segments.iter().take(newest + 1), mark)?;
+        log.segments.recycle(log.position)?;
     }
     if !V::planted(Bug::CutNotSynced) {
         log.active.sync()?;
     }
     log.raise_high_water()?;
     // From here on the new segment alone carries the state; what it replaces may go.
-    for segment in log.index.take_emptied() {
-        log.dead.insert(segment, mark);
-    }
+    log.segments.catalog().note_emptied(mark);
     for old in &unsealed {
-        reseal(&mut log, &facts.segments[old.at], old, id)?;
+        reseal(&log, &facts.segments[old.at], old, id)?;
     }
     let kept = facts.segments.iter().enumerate().filter(|(at, _)| !unfinished.contains(at)).map(|(_, f)| f);
-    adopt(&mut log, kept, mark)?;
-    log.recycle(log.position)?;
-    clear_unfinished(&mut log, &facts, &unfinished, reused)?;
+    adopt(&log, kept, mark)?;
+    log.segments.recycle(log.position)?;
+    clear_unfinished(&log, &facts, &unfinished, reused)?;
     if V::planted(Bug::EvidenceAfterAct) {
-        set_aside(vfs, &mut log.journal, &facts, &unsealed, &mut report)?;
+        set_aside(vfs, &log.journal, &facts, &unsealed, &mut report)?;
     }
     report.epoch = epoch;
     report.position = log.position;
@@ -114,43 +110,10 @@ fn open_journal<V: Vfs>(vfs: &V, facts: &Facts<V>, shape: &Shape, epoch: Epoch) 
     journal.map_err(Error::space("opening", evidence::NAME))
 }
 
-/// The log with nothing but its fresh segment.
-fn begin<V: Vfs>(
-    shelf: &Arc<Shelf<V>>,
-    active: Active<V>,
-    groups: Groups,
-    index: Index,
-    spares: Vec<String>,
-    journal: Journal<V>,
-    high: highwater::Keeper<V>,
-) -> Log<V> {
-    let Header { identity, size, segment, cut, unit, .. } = active.header;
-    Log {
-        vfs: shelf.vfs.clone(),
-        shelf: shelf.clone(),
-        shape: Shape { identity, unit, size },
-        groups: groups.into_iter().collect(),
-        index,
-        position: cut,
-        descriptions: u32::try_from(active.free.len()).expect("at most 64"),
-        room: Room::default(),
-        active,
-        high: high.into(),
-        journal,
-        sealed: BTreeMap::new(),
-        coming: None,
-        unsettled: spares.clone(),
-        spares,
-        newest: segment,
-        dead: BTreeMap::new(),
-        retired: Vec::new(),
-    }
-}
-
 /// Keeps what this open will write over: the torn tail by its name, damaged bytes as they are.
 fn set_aside<V: Vfs>(
     vfs: &V,
-    journal: &mut Journal<V>,
+    journal: &Journal<V>,
     facts: &Facts<V>,
     unsealed: &[Unsealed],
     report: &mut RecoveryReport,
@@ -255,17 +218,20 @@ fn rewrite<V: Vfs>(
 
 /// Writes the footer that a segment lacks, at its cut, and shortens the file to it. The tables are
 /// durable before the trailer that vouches for them: a crash never leaves it with torn ones.
-fn reseal<V: Vfs>(log: &mut Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next: SegmentId) -> Result<()> {
-    if !log.index.is_live(fact.id) {
-        log.dead.entry(fact.id).or_insert(old.ending.position);
-        return Ok(());
+fn reseal<V: Vfs>(log: &Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next: SegmentId) -> Result<()> {
+    {
+        let mut catalog = log.segments.catalog();
+        if !catalog.index.is_live(fact.id) {
+            catalog.dead.entry(fact.id).or_insert(old.ending.position);
+            return Ok(());
+        }
     }
     let path = file_name(fact.id);
     let header = fact.known_header().expect("a walked segment has a header");
     let footer = Footer { entries: old.entries.clone(), runs: old.runs.clone(), state: old.state.clone() };
     let ending = Ending { next, ..old.ending };
     let (bytes, _) = footer.encode::<V>(&header.place(), &ending, ending.cut);
-    let file = log.vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", &path))?;
+    let file = log.segments.vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", &path))?;
     let write = |file: &V::File| {
         if !fact.header_is_ours() {
             write_all_at::<V>(file, &header.encode(), 0)?;
@@ -293,7 +259,7 @@ impl<V: Vfs> SegmentFact<V> {
 
 /// Takes the segments that hold live entries as sealed ones; the others are dead.
 fn adopt<'a, V: Vfs>(
-    log: &mut Log<V>,
+    log: &Log<V>,
     facts: impl Iterator<Item = &'a SegmentFact<V>>,
     mark: Position,
 ) -> Result<()> {
@@ -306,39 +272,40 @@ fn adopt<'a, V: Vfs>(
             None => crate::segment::read_trailer::<V>(&*fact.file()?, &header.place())
                 .map_err(Error::io("read", &path))?,
         };
-        let live = log.index.is_live(fact.id);
-        if !live {
-            log.dead.entry(fact.id).or_insert(mark);
-        }
         let readable = Readable::new(fact.held.clone(), salt, trailer);
-        log.sealed.insert(fact.id, Arc::new(readable));
+        let mut catalog = log.segments.catalog();
+        if !catalog.index.is_live(fact.id) {
+            catalog.dead.entry(fact.id).or_insert(mark);
+        }
+        catalog.sealed.insert(fact.id, Arc::new(readable));
     }
     Ok(())
 }
 
 /// What interrupted starts left becomes spare, or goes.
 fn clear_unfinished<V: Vfs>(
-    log: &mut Log<V>,
+    log: &Log<V>,
     facts: &Facts<V>,
     unfinished: &[usize],
     reused: Option<usize>,
 ) -> Result<()> {
-    let known = log.spares.len();
-    let mut spares = log.spares.clone();
+    let vfs = &log.segments.vfs;
+    let mut spares = log.segments.catalog().spares.clone();
+    let known = spares.len();
     for at in unfinished.iter().filter(|at| Some(**at) != reused) {
         let fact = &facts.segments[*at];
         let path = file_name(fact.id);
         if fact.len == log.shape.size && spares.len() < SEGMENTS_KEPT {
-            let spare = free_name(&spares, None);
-            log.vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
+            let spare = free_name(|name| spares.contains(name));
+            vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
             spares.push(spare);
         } else {
-            log.vfs.remove(&path).map_err(Error::io("remove", &path))?;
+            vfs.remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
     if spares.len() > known {
-        log.vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
-        log.spares = spares;
+        vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
+        log.segments.catalog().spares = spares;
     }
     Ok(())
 }
