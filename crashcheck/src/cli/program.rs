@@ -228,7 +228,8 @@ run twice (opens), or be what was acknowledged and announced: log lines, `KEY VA
 `truncate INDEX` (consensus). sqlite=PATH takes no command.
 
 Exit codes: 0 no state failed, or with --ratchet only in known ways; 1 a finding; 2 usage; 3 the harness is broken \
-(the checker fails on the complete state or cannot be run, or the history cannot be read); 4 nothing was measured.";
+(the checker fails on the complete state or cannot be run, or the history cannot be read); 4 not enough was measured \
+for a pass: a part was not recorded, or the first two stages did not come to their end.";
 
 #[derive(Args, Debug)]
 struct CheckArgs {
@@ -391,7 +392,7 @@ pub(super) fn explore(args: &ExploreArgs) -> anyhow::Result<Exit> {
     print_json(args.json, &machine)?;
     let is_known = compared.is_some_and(|compared| !compared.written && compared.new.is_empty());
     Ok(match report::verdict(&explored) {
-        report::Verdict::Fail if is_known && !explored.recording.gaps.is_empty() => Exit::NotMeasured,
+        report::Verdict::Fail if is_known && report::unmeasured(&explored).is_some() => Exit::NotMeasured,
         report::Verdict::Fail if is_known => Exit::Pass,
         report::Verdict::Pass => Exit::Pass,
         report::Verdict::Fail => Exit::Finding,

@@ -124,6 +124,8 @@ pub struct Explored {
     pub nested: u64,
     /// How many of the states are states of such a recovery.
     pub nested_states: u64,
+    /// How many of those recoveries were not tried as far as a pass needs.
+    pub nested_short: u64,
 }
 
 /// Explores a recording. This process must have entered its namespace
@@ -171,6 +173,7 @@ fn explore_recording(
         interrupted: false,
         nested: 0,
         nested_states: 0,
+        nested_short: 0,
         recording,
     };
     if explored.broken.is_some() {

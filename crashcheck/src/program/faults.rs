@@ -61,6 +61,8 @@ pub struct Run {
     pub stopped: Option<String>,
     /// What became of the crash states.
     pub verdict: Option<Verdict>,
+    /// Why that is no pass, if nothing failed and it is none.
+    pub reason: Option<String>,
     /// The classes of failures.
     pub classes: Vec<Class>,
     /// How many states were checked.
@@ -134,7 +136,8 @@ fn judge(options: &Options, nth: u64, recorded: Recorded, stop: &AtomicBool) -> 
         End::TooLong => Some("the program did not end in time".to_owned()),
         End::Interrupted => Some("interrupted".to_owned()),
     };
-    let mut done = Run { nth, exit, stopped, verdict: None, classes: Vec::new(), states: 0, left: None };
+    let mut done =
+        Run { nth, exit, stopped, verdict: None, reason: None, classes: Vec::new(), states: 0, left: None };
     let Some(checker) = options.check.clone().filter(|_| done.stopped.is_none()) else { return Ok(done) };
     let held = file::held(&recorded.recording)?;
     let explored = explore::explore(
@@ -157,6 +160,7 @@ fn judge(options: &Options, nth: u64, recorded: Recorded, stop: &AtomicBool) -> 
     )?;
     // The checker may well object to what is left after an error: that is a finding, not a broken harness.
     done.verdict = Some(if explored.broken.is_some() { Verdict::Fail } else { report::verdict(&explored) });
+    done.reason = report::unmeasured(&explored).filter(|_| done.verdict == Some(Verdict::NotMeasured));
     (done.states, done.classes, done.left) = (explored.distinct, explored.classes, explored.broken);
     Ok(done)
 }

@@ -37,6 +37,9 @@ pub struct Dropped {
     pub state: Option<String>,
     /// How many states were tried.
     pub states: u64,
+    /// Whether the budget ended before everything that the sync covers was lost at each cut: then it says nothing that
+    /// nothing failed.
+    pub cut_short: bool,
 }
 
 /// Drops each sync of a recording in turn; at most `budget` states are tried for each.
@@ -81,10 +84,10 @@ fn mutate_recording(
         }
         crew.drop_sync(Some(step));
         let mut mutant = Mutant { options, recording, whole: Scene::new(&whole), crew: &mut crew, budget };
-        let (found, states) = mutant.hunt(step)?;
+        let Hunted { found, states, cut_short } = mutant.hunt(step)?;
         let sync = words(recording, &done.op, step, &paths);
         let (state, symptom) = found.map_or((None, None), |(loss, why)| (Some(loss.to_string()), Some(why)));
-        let dropped = Dropped { step, sync, symptom, state, states };
+        let dropped = Dropped { step, sync, symptom, state, states, cut_short };
         each(&dropped);
         all.push(dropped);
     }
@@ -103,11 +106,19 @@ struct Mutant<'m> {
     budget: u64,
 }
 
+/// What the states without a sync came to.
+struct Hunted {
+    found: Option<(Loss, String)>,
+    states: u64,
+    cut_short: bool,
+}
+
 impl Mutant<'_> {
-    /// The first state that fails without a sync and that no crash leaves with it; and how many were tried.
-    fn hunt(&mut self, step: usize) -> anyhow::Result<(Option<(Loss, String)>, u64)> {
+    /// The first state that fails without a sync and that no crash leaves with it.
+    fn hunt(&mut self, step: usize) -> anyhow::Result<Hunted> {
         let without = script(&self.recording.trace.without_sync(step), self.options);
         let (mut met, mut tried, mut found, mut broken) = (Met::default(), 0, None, None);
+        let mut cut_short = false;
         for stage in STAGES {
             let mut visit = |scene: &mut Scene<'_>, loss: Loss| {
                 self.whole.go(loss.cut);
@@ -115,10 +126,12 @@ impl Mutant<'_> {
                 if self.whole.allows(&loss) || !met.is_new(scene, &loss, said) {
                     return ControlFlow::Continue(());
                 }
+                if tried >= self.budget {
+                    return ControlFlow::Break(());
+                }
                 tried += 1;
                 match self.crew.ask(&loss) {
-                    Ok(Ok(())) if tried < self.budget => ControlFlow::Continue(()),
-                    Ok(Ok(())) => ControlFlow::Break(()),
+                    Ok(Ok(())) => ControlFlow::Continue(()),
                     Ok(Err(reason)) => {
                         found = Some((loss, reason));
                         ControlFlow::Break(())
@@ -130,12 +143,13 @@ impl Mutant<'_> {
                 }
             };
             if search::stage(stage, &without, step + 1, &self.options.reach, &mut visit).is_break() {
+                cut_short = found.is_none() && stage == Stage::Unsynced;
                 break;
             }
         }
         match broken {
             Some(e) => Err(e),
-            None => Ok((found, tried)),
+            None => Ok(Hunted { found, states: tried, cut_short }),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::program::recording::{Note, Recording};
 use crate::program::scene::{Loss, Scene, Script};
 use crate::program::search::Reach;
 use crate::program::tape::Onward;
-use crate::program::{file, rights, sandbox};
+use crate::program::{file, report, rights, sandbox};
 
 /// How many states of each recovery are checked.
 const STATES: u64 = 300;
@@ -109,6 +109,7 @@ fn recover(
 fn add(explored: &mut Explored, outer: &Loss, inner: Explored) {
     explored.nested += 1;
     explored.nested_states += inner.distinct;
+    explored.nested_short += u64::from(inner.broken.is_none() && report::unmeasured(&inner).is_some());
     explored.failed += inner.failed;
     explored.distinct += inner.distinct;
     explored.states += inner.states;

@@ -103,7 +103,10 @@ fn head(explored: &Explored, options: &Options, verdict: Verdict) -> Markup {
 fn sentence(explored: &Explored, options: &Options, verdict: Verdict) -> String {
     match verdict {
         Verdict::Pass => "No crash state within the bounds fails the checker.".to_owned(),
-        Verdict::NotMeasured => "Nothing failed, but a part was not measured.".to_owned(),
+        Verdict::NotMeasured => {
+            let why = report::unmeasured(explored).unwrap_or_default();
+            format!("Nothing failed, but not enough was measured: {why}.")
+        }
         Verdict::HarnessBroken => format!(
             "The checker fails on the complete state, in which nothing is lost: {}",
             explored.broken.as_deref().unwrap_or_default()

@@ -125,6 +125,8 @@ pub fn record(options: &Options, stop: &AtomicBool) -> anyhow::Result<Recorded> 
         bail!("{} is not a directory", dir.display());
     }
     raise_file_limit();
+    // What is looked at in the end, whatever is mounted over its path by then or not any more.
+    let under = open_dir(&dir)?;
     let start = read_start(&dir, options.limit)?;
     let tape = Arc::new(Tape::new(start, options.limit, options.stacks));
     let met = Arc::new(AtomicU64::new(0));
@@ -137,7 +139,8 @@ pub fn record(options: &Options, stop: &AtomicBool) -> anyhow::Result<Recorded> 
     let mut recording = tape.take();
     recording.origin = origin(options, &dir, exit);
     if end == End::Ended {
-        recording.gaps.extend(differences(&recording.trace, &read_tree(&dir, u64::MAX)?.0));
+        let under = PathBuf::from(format!("/proc/self/fd/{}", under.as_raw_fd()));
+        recording.gaps.extend(differences(&recording.trace, &read_tree(&under, u64::MAX)?.0));
     }
     Ok(Recorded { recording, end, met: met.load(Ordering::Relaxed) })
 }

@@ -207,7 +207,16 @@ impl Recording {
     /// How many of the steps are syncs.
     #[must_use]
     pub fn syncs(&self) -> usize {
-        let is_sync = |op: &Op| matches!(op, Op::SyncData { .. } | Op::SyncAll { .. } | Op::SyncDir { .. });
         self.trace.steps.iter().filter(|step| is_sync(&step.op)).count()
     }
+
+    /// How many of them did not fail.
+    #[must_use]
+    pub fn syncs_that_returned(&self) -> usize {
+        self.trace.steps.iter().filter(|step| is_sync(&step.op) && !step.failed).count()
+    }
+}
+
+fn is_sync(op: &Op) -> bool {
+    matches!(op, Op::SyncData { .. } | Op::SyncAll { .. } | Op::SyncDir { .. })
 }

@@ -1,7 +1,8 @@
 //! What an exploration says, to people and to machines.
 //!
-//! I own the words and the JSON's fields. A verdict is one of four; a certificate says what was covered and
-//! what each bound cut. Nothing here decides anything.
+//! I own the words, the JSON's fields and the verdict, which is one of four. (V1) A pass is none unless the first
+//! [`STAGES_OF_A_PASS`] stages came to their end, in the recoveries of the checker too, and everything was
+//! recorded. A certificate says what was covered and what each bound cut.
 
 use std::fmt::Write;
 
@@ -9,9 +10,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::program::classes::{Class, Fate};
-use crate::program::explore::{Explored, Options};
+use crate::program::explore::{Explored, Options, Progress};
 use crate::program::ratchet::Compared;
-use crate::program::search::Stage;
+use crate::program::search::{STAGES, Stage};
+
+/// How many stages of the search a pass must have finished: every operation's end, and everything unsynced lost.
+pub const STAGES_OF_A_PASS: usize = 2;
 
 /// What an exploration comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +25,7 @@ pub enum Verdict {
     Pass,
     /// Some did.
     Fail,
-    /// There is nothing to speak of, or a part was not recorded.
+    /// There is nothing to speak of, a part was not recorded, or the search ended before a pass is one.
     NotMeasured,
     /// The checker fails where nothing is lost.
     HarnessBroken,
@@ -47,11 +51,42 @@ pub fn verdict(explored: &Explored) -> Verdict {
         Verdict::HarnessBroken
     } else if explored.failed > 0 {
         Verdict::Fail
-    } else if explored.distinct == 0 || !explored.recording.gaps.is_empty() {
+    } else if unmeasured(explored).is_some() {
         Verdict::NotMeasured
     } else {
         Verdict::Pass
     }
+}
+
+/// Why this is no pass although nothing failed; `None` if it is one.
+#[must_use]
+pub fn unmeasured(explored: &Explored) -> Option<String> {
+    if let Some(gap) = explored.recording.gaps.first() {
+        return Some(if gap.path.is_empty() {
+            gap.reason.clone()
+        } else {
+            format!("{}: {}", gap.path, gap.reason)
+        });
+    }
+    if let Some(stage) = unfinished(&explored.stages) {
+        return Some(format!(
+            "the search ended in the stage `{}`: give it more (--seconds, --states)",
+            stage.name()
+        ));
+    }
+    if explored.nested_short > 0 {
+        return Some(format!(
+            "{} recoveries of the checker were not tried as far as a pass needs",
+            explored.nested_short
+        ));
+    }
+    (explored.distinct == 0).then(|| "no state was checked".to_owned())
+}
+
+/// The first stage that a pass needs and that did not come to its end.
+fn unfinished(stages: &[Progress]) -> Option<Stage> {
+    let is_done = |stage: &Stage| stages.iter().any(|done| done.stage == *stage && done.complete);
+    STAGES[..STAGES_OF_A_PASS].iter().copied().find(|stage| !is_done(stage))
 }
 
 /// The whole as JSON.
@@ -59,6 +94,7 @@ pub fn verdict(explored: &Explored) -> Verdict {
 pub fn machine(explored: &Explored, options: &Options) -> Value {
     json!({
         "verdict": verdict(explored).name(),
+        "reason": unmeasured(explored),
         "classes": explored.classes,
         "states": explored.states,
         "distinct_states": explored.distinct,
@@ -116,15 +152,21 @@ pub fn certificate(explored: &Explored, options: &Options) -> String {
             explored.nested, explored.nested_states
         );
     }
-    let missing = crate::program::search::STAGES.len().saturating_sub(explored.stages.len());
+    let missing = STAGES.len().saturating_sub(explored.stages.len());
     if missing > 0 {
         let _ = write!(text, "; {missing} stages not begun");
     }
     if let Some(next) = explored.next {
         let _ = write!(text, "; go on with --resume {next}");
     }
+    if options.resume > 0 {
+        let _ = write!(text, "; the first {} states were left to an earlier run", options.resume);
+    }
     if explored.interrupted {
         text.push_str("; interrupted");
+    }
+    if explored.recording.origin.exit != 0 {
+        let _ = write!(text, "; the recorded command ended with {}", explored.recording.origin.exit);
     }
     text
 }
@@ -135,14 +177,12 @@ pub fn certificate(explored: &Explored, options: &Options) -> String {
 pub fn junit(explored: &Explored, compared: Option<&Compared>) -> String {
     let is_known = |class: &Class| compared.is_some_and(|compared| compared.knows(class));
     let known = explored.classes.iter().filter(|class| is_known(class)).count();
-    let verdict = verdict(explored);
-    let error = match verdict {
-        Verdict::NotMeasured | Verdict::HarnessBroken => {
-            let why = explored.broken.as_deref().unwrap_or(verdict.name());
-            format!("<error message=\"{}\"/>", escaped(why))
-        }
-        _ => String::new(),
-    };
+    // What is known is skipped, and hides nothing of what was not tried.
+    let why = explored
+        .broken
+        .clone()
+        .or_else(|| unmeasured(explored).map(|why| format!("{}: {why}", Verdict::NotMeasured.name())));
+    let error = why.map_or(String::new(), |why| format!("<error message=\"{}\"/>", escaped(&why)));
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{known}\">\n\
          <testcase classname=\"crashcheck\" name=\"{} states\">{error}</testcase>\n",
@@ -212,6 +252,11 @@ pub fn text(explored: &Explored, options: &Options) -> String {
         explored.seconds,
         per_second(explored)
     );
+    if verdict(explored) == Verdict::NotMeasured
+        && let Some(why) = unmeasured(explored)
+    {
+        let _ = writeln!(text, "no verdict: {why}");
+    }
     let _ = writeln!(text, "certificate: {}", certificate(explored, options));
     text
 }
@@ -269,5 +314,28 @@ fn class_text(text: &mut String, number: usize, class: &Class) {
     }
     if class.timeline.last().is_none_or(|line| line.fate != Fate::After) {
         text.push_str("    ------ crash ------\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unfinished;
+    use crate::program::explore::Progress;
+    use crate::program::search::STAGES;
+
+    #[test]
+    fn a_pass_needs_the_first_two_stages() {
+        let check = |finished: usize, begun: usize, missing: Option<usize>| {
+            let stages = STAGES[..begun].iter().enumerate();
+            let stages: Vec<Progress> = stages
+                .map(|(n, stage)| Progress { stage: *stage, checked: 1, complete: n < finished })
+                .collect();
+            assert_eq!(unfinished(&stages), missing.map(|at| STAGES[at]), "{finished} of {begun} stages");
+        };
+        check(8, 8, None);
+        check(2, 3, None);
+        check(1, 2, Some(1));
+        check(0, 1, Some(0));
+        check(0, 0, Some(0));
     }
 }

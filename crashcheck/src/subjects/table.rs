@@ -10,10 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::program::report::Verdict;
-use crate::program::search::STAGES;
 
-/// How many stages of the search a pass must have finished.
-const STAGES_OF_A_PASS: usize = 2;
 /// How many classes of a subject are named to people; JSON has all.
 const SHOWN_FINDINGS: usize = 3;
 
@@ -110,9 +107,8 @@ struct Answer {
     verdict: String,
     classes: Vec<ClassAnswer>,
     distinct_states: u64,
-    stages: Vec<StageAnswer>,
     broken: Option<String>,
-    gaps: Vec<GapAnswer>,
+    reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,17 +116,6 @@ struct ClassAnswer {
     #[serde(flatten)]
     finding: Finding,
     profiles: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StageAnswer {
-    complete: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct GapAnswer {
-    path: String,
-    reason: String,
 }
 
 impl Row {
@@ -187,20 +172,10 @@ impl Row {
 fn judge(answer: &Answer) -> (Verdict, Option<String>) {
     match answer.verdict.as_str() {
         "FAIL" => (Verdict::Fail, None),
-        "PASS" => {
-            let finished = answer.stages.iter().take_while(|stage| stage.complete).count();
-            if finished >= STAGES_OF_A_PASS {
-                return (Verdict::Pass, None);
-            }
-            let stage = STAGES[finished].name();
-            (
-                Verdict::NotMeasured,
-                Some(format!("the time ended in the stage `{stage}`: give it more (--seconds)")),
-            )
-        }
+        "PASS" => (Verdict::Pass, None),
         "NOT-MEASURED" => {
-            let gap = answer.gaps.first().map(|gap| format!("{}: {}", gap.path, gap.reason));
-            (Verdict::NotMeasured, Some(gap.unwrap_or_else(|| "no state was checked".to_owned())))
+            let why = answer.reason.clone();
+            (Verdict::NotMeasured, Some(why.unwrap_or_else(|| "no reason was given".to_owned())))
         }
         _ => {
             let why = answer.broken.as_deref().unwrap_or("no reason was given");
@@ -287,13 +262,10 @@ mod tests {
         manifest(&text).expect("a manifest").remove(0)
     }
 
-    /// An exploration's last line: the verdict, how many stages were finished of how many begun, classes.
-    fn line(verdict: &str, finished: usize, begun: usize, classes: &str) -> String {
-        let stages: Vec<String> =
-            (0..begun).map(|n| format!(r#"{{"checked": 1, "complete": {}}}"#, n < finished)).collect();
+    /// An exploration's last line: the verdict and the classes.
+    fn line(verdict: &str, classes: &str) -> String {
         format!(
-            r#"{{"verdict": "{verdict}", "classes": [{classes}], "distinct_states": 7, "stages": [{}], "broken": null, "gaps": []}}"#,
-            stages.join(", ")
+            r#"{{"verdict": "{verdict}", "reason": null, "classes": [{classes}], "distinct_states": 7, "broken": null}}"#
         )
     }
 
@@ -302,24 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_needs_the_first_two_stages() {
-        let check = |finished, begun, expected| {
-            let row = Row::of(&subject(Expected::Pass), &line("PASS", finished, begun, ""), 1.0);
-            assert_eq!(row.verdict, expected, "{finished} of {begun} stages");
-            assert_eq!(row.reason.is_none(), expected == Verdict::Pass);
-        };
-        check(8, 8, Verdict::Pass);
-        check(2, 3, Verdict::Pass);
-        check(1, 2, Verdict::NotMeasured);
-        check(0, 1, Verdict::NotMeasured);
-        check(0, 0, Verdict::NotMeasured);
-    }
-
-    #[test]
-    fn a_failure_is_one_however_far_the_search_came() {
+    fn a_failure_gives_its_classes() {
         let classes = r#"{"symptom": "gone", "missing_sync": "fsync of a", "profiles": ["posix-strict", "ext4"], "states": 3},
             {"symptom": "torn", "missing_sync": null, "profiles": ["posix-strict"], "states": 1}"#;
-        let row = Row::of(&subject(Expected::Fail), &line("FAIL", 0, 1, classes), 2.5);
+        let row = Row::of(&subject(Expected::Fail), &line("FAIL", classes), 2.5);
         assert_eq!(row.verdict, Verdict::Fail);
         assert_eq!((row.classes, row.states, row.seconds), (2, 7, 2.5));
         assert_eq!(row.profiles, ["posix-strict", "ext4"]);
@@ -331,7 +289,7 @@ mod tests {
 
     #[test]
     fn no_result_is_a_broken_harness() {
-        for line in ["", "{}", "crashcheck: no such file", &line("HARNESS-BROKEN", 0, 0, "")] {
+        for line in ["", "{}", "crashcheck: no such file", &line("HARNESS-BROKEN", "")] {
             let row = Row::of(&subject(Expected::Fail), line, 1.0);
             assert_eq!(row.verdict, Verdict::HarnessBroken, "{line}");
             assert!(row.reason.is_some(), "{line}");
@@ -339,9 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_recorded_is_not_measured() {
-        let line = line("NOT-MEASURED", 8, 8, "")
-            .replace(r#""gaps": []"#, r#""gaps": [{"path": "db-shm", "reason": "a mapping"}]"#);
+    fn what_is_not_measured_says_why() {
+        let line = line("NOT-MEASURED", "").replace(r#""reason": null"#, r#""reason": "db-shm: a mapping""#);
         let row = Row::of(&subject(Expected::Pass), &line, 1.0);
         assert_eq!(row.verdict, Verdict::NotMeasured);
         assert_eq!(row.reason.as_deref(), Some("db-shm: a mapping"));

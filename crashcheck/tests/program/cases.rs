@@ -57,6 +57,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("what_is_known_is_no_finding_and_what_is_new_is", promises::ratchet),
     ("random_states_end_when_nothing_new_comes", promises::exhausted),
     ("a_search_goes_on_where_it_ended", promises::resumed),
+    ("a_search_that_ended_early_is_no_pass", promises::cut_short),
     ("calls_alone_tell_the_same_steps_as_a_file_system", alone::same_steps),
     ("calls_alone_tell_what_threads_do_side_by_side", alone::threads),
     ("stores_are_found_by_comparison", alone::stores),

@@ -121,9 +121,11 @@ pub(crate) fn ratchet() {
     assert!(junit.contains("failures=\"0\"") && !junit.contains("<failure"), "{junit}");
     assert_eq!(page.matches(">known</span>").count(), classes);
     // What a search did not come to is not gone.
-    let cut = bench.explore("check-publish", &["--ratchet", "known.json", "--states", "1"]);
+    let few = (json["stages"][0]["checked"].as_u64().unwrap() + 2).to_string();
+    let cut = bench.explore("check-publish", &["--ratchet", "known.json", "--states", &few]);
     assert!(!cut.out.contains("ratchet: gone"), "{}", cut.out);
-    assert_eq!(cut.json()["ratchet"]["unseen"].as_array().unwrap().len(), classes, "{}", cut.out);
+    let unseen = cut.json()["ratchet"]["unseen"].as_array().unwrap().len();
+    assert!(unseen > 0 && unseen < classes, "{}", cut.out);
     // Another recording of the same program: other steps, the same classes.
     bench.record("publish-file-sync");
     let mended = explore();
@@ -159,4 +161,52 @@ pub(crate) fn resumed() {
     let (first, failed_first, next) = numbers(&["--states", "15"]);
     assert_eq!((first, next), (15, Some(15)));
     assert_eq!(numbers(&["--resume", "15"]), (all - 15, failed - failed_first, None));
+}
+
+/// Nothing failed, and not enough was tried: no report calls that a pass.
+pub(crate) fn cut_short() {
+    let bench = Bench::new();
+    bench.record("publish-synced");
+    let read = |name| fs::read_to_string(bench.home.path().join(name)).unwrap();
+    let whole = bench.explore("check-publish", &[]).json();
+    let of = |at: usize| whole["stages"][at]["checked"].as_u64().unwrap();
+    let into_the_second = (of(0) + 1).to_string();
+    for (limit, stage) in [
+        (["--seconds", "0"], "boundary"),
+        (["--states", "1"], "boundary"),
+        (["--states", &into_the_second], "unsynced"),
+    ] {
+        let reports = ["--junit", "junit.xml", "--html", "page.html", "--ratchet", "known.json"];
+        let ran = bench.explore("check-publish", &[&limit[..], &reports].concat());
+        assert_eq!(ran.code, 4, "{limit:?}: {}{}", ran.out, ran.err);
+        let json = ran.json();
+        assert_eq!((&json["verdict"], &json["failed_states"]), (&"NOT-MEASURED".into(), &0.into()));
+        let why = format!("the search ended in the stage `{stage}`: give it more");
+        assert!(json["reason"].as_str().unwrap().starts_with(&why), "{json}");
+        assert!(ran.out.contains(&why) && !ran.out.contains("PASS"), "{}", ran.out);
+        let (junit, page) = (read("junit.xml"), read("page.html"));
+        assert!(junit.contains("errors=\"1\"") && junit.contains(&why), "{junit}");
+        assert!(page.contains("NOT-MEASURED") && page.contains(&why) && !page.contains("PASS"));
+        assert!(!bench.home.path().join("known.json").exists(), "nothing is known of it");
+    }
+    let check = format!("{} check-nothing data", super::tool::me());
+    let mutate = ["mutate-syncs", "run.trace", "--json", "--states", "1", "--check", &check];
+    let ran = bench.run(&mutate);
+    assert_eq!((ran.code, ran.json()["unmeasured"].as_u64() > Some(0)), (4, true), "{}{}", ran.out, ran.err);
+    // A failure is one however far the search came, and what is known is no pass of the rest.
+    let bench = Bench::new();
+    bench.record("publish");
+    let whole = bench.explore("check-publish", &["--ratchet", "known.json"]).json();
+    let few = (whole["stages"][0]["checked"].as_u64().unwrap() + 2).to_string();
+    assert_eq!(bench.explore("check-publish", &["--states", &few]).code, 1);
+    let known = bench.explore("check-publish", &["--states", &few, "--ratchet", "known.json"]);
+    assert_eq!((known.code, &known.json()["verdict"]), (4, &"FAIL".into()), "{}{}", known.out, known.err);
+    // A run with a failing call, too.
+    let bench = Bench::new();
+    fs::write(bench.data().join("conf"), "value 0\n").unwrap();
+    let me = super::tool::me();
+    let check = format!("{me} check-publish data");
+    let fault = ["fault", "--json", "--dir", "data", "--call", "fsync", "--error", "EIO", "--states", "1"];
+    let ran = bench.run(&[&fault[..], &["--check", &check, "--", &me, "publish-synced", "data"]].concat());
+    assert_eq!(ran.code, 4, "{}{}", ran.out, ran.err);
 }

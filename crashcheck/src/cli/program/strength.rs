@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use clap::Args;
@@ -26,14 +27,16 @@ use crate::program::{explore, names, record, sandbox};
 pub(crate) const MUTATE_HELP: &str = "\
 A sync that nothing misses is redundant, or the workload and its checker do not test what it is for.
 
-Exit codes: 0 every sync is missed; 1 some are not; 2 usage; 3 the harness is broken; 4 there is no sync.";
+Exit codes: 0 every sync is missed; 1 some are not; 2 usage; 3 the harness is broken; 4 there is no sync, or some were \
+not tried far enough.";
 
 /// What stands under `fault --help`.
 pub(crate) const FAULT_HELP: &str = "\
 DIR is not touched: each run has a copy of it in memory, at its path. With --check, the crash states of each run \
 are explored: after a sync that failed, what it covered may be lost for good, whatever is synced later.
 
-Exit codes: 0 no state failed; 1 a finding; 2 usage; 3 it cannot be run here; 4 there is no such call.";
+Exit codes: 0 no state failed; 1 a finding; 2 usage; 3 it cannot be run here; 4 there is no such call, or a run was not \
+explored as far as a pass needs.";
 
 /// The arguments of `mutate-syncs`.
 #[derive(Args, Debug)]
@@ -75,25 +78,37 @@ pub(crate) fn mutate(args: &MutateArgs) -> anyhow::Result<Exit> {
     let bar = bar(recording.syncs() as u64);
     let all = mutate::mutate(&options, args.states, &stop, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    let survivors = all.iter().filter(|dropped| dropped.symptom.is_none()).count();
+    let count = |is: fn(&Dropped) -> bool| all.iter().filter(|dropped| is(dropped)).count();
+    let killed = count(|dropped| dropped.symptom.is_some());
+    let survivors = count(|dropped| dropped.symptom.is_none() && !dropped.cut_short);
+    // An interrupt leaves the last ones out.
+    let unmeasured = recording.syncs_that_returned() - killed - survivors;
     let rows: String = all.iter().map(row).collect();
-    let killed = all.len() - survivors;
     print(&format!("{rows}{killed} of {} syncs are missed when they are dropped\n", all.len()))?;
+    if unmeasured > 0 {
+        print(&format!("NOT-MEASURED: {unmeasured} syncs were not tried far enough\n"))?;
+    }
     print_json(
         args.json,
-        &json!({ "syncs": all.len(), "missed": killed, "survivors": survivors, "rows": all }),
+        &json!({ "syncs": all.len(), "missed": killed, "survivors": survivors, "unmeasured": unmeasured, "rows": all }),
     )?;
-    Ok(match (all.len(), survivors) {
-        (0, _) => Exit::NotMeasured,
-        (_, 0) => Exit::Pass,
-        _ => Exit::Finding,
+    Ok(match (all.len(), survivors, unmeasured) {
+        (0, _, _) => Exit::NotMeasured,
+        (_, 1.., _) => Exit::Finding,
+        (_, 0, 1..) => Exit::NotMeasured,
+        (_, 0, 0) => Exit::Pass,
     })
 }
 
 fn row(dropped: &Dropped) -> String {
-    let Dropped { step, sync, symptom, state, states } = dropped;
+    let Dropped { step, sync, symptom, state, states, cut_short } = dropped;
     match (symptom, state) {
         (Some(symptom), Some(state)) => format!("{step:6} missed    {sync}: {symptom} ({state})\n"),
+        _ if *cut_short => {
+            format!(
+                "{step:6} NOT-MEASURED {sync}: nothing fails in {states} states, and there are more: --states\n"
+            )
+        }
         _ => {
             format!("{step:6} SURVIVES  {sync}: nothing fails in {states} states: redundant, or not tested\n")
         }
@@ -205,8 +220,15 @@ pub(crate) fn fault(args: &FaultArgs) -> anyhow::Result<Exit> {
         args.json,
         &json!({ "calls": done.calls, "runs": done.runs, "findings": failed, "call": args.call, "error": args.error }),
     )?;
+    // With a checker, a run that gave no verdict says nothing.
+    let short = |run: &Run| match run.verdict {
+        Some(verdict) => verdict == Verdict::NotMeasured,
+        None => options.check.is_some(),
+    };
+    let is_short = done.runs.iter().any(short) || stop.load(Ordering::Relaxed);
     Ok(match (done.runs.len(), failed) {
         (0, _) => Exit::NotMeasured,
+        (_, 0) if is_short => Exit::NotMeasured,
         (_, 0) => Exit::Pass,
         _ => Exit::Finding,
     })
@@ -220,6 +242,7 @@ fn run_text(run: &Run, args: &FaultArgs) -> String {
     }
     if let Some(verdict) = run.verdict {
         text.push_str(&format!(", {} in {} states", verdict.name(), run.states));
+        text.extend(run.reason.iter().map(|why| format!(" ({why})")));
     }
     text.push('\n');
     text.extend(run.left.iter().map(|left| format!("    with nothing lost: {left}\n")));
