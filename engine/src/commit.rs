@@ -113,6 +113,11 @@ impl<V: Vfs> Shared<V> {
         self.unbroken(self.front.lock())
     }
 
+    /// Whether the file that holds the lock still has this name.
+    pub(crate) fn lock_is_named(&self, name: &str) -> bool {
+        lock(&self.identity).as_ref().is_none_or(|file| file.is_named(name).unwrap_or(true))
+    }
+
     pub(crate) fn log(&self) -> MutexGuard<'_, Log<V>> {
         // A panic of who writes it poisons the handle (C12); what is read of it is checked.
         lock(&self.log)

@@ -98,6 +98,7 @@ impl<V: Vfs> Engine<V> {
         let mut plan = recovery::decide(&mut facts, &shape)?;
         let snapshots = recovery::check_snapshots(&vfs, &shape, &plan.after, facts.has_snapshots)?;
         let blocking = plan.conclude(options.recovery, snapshots)?;
+        recovery::check_numbers(&facts, &plan)?;
         if let Some(witness) = &options.witness {
             recovery::check_witness(&facts, &plan, witness)?;
         }
@@ -179,21 +180,22 @@ impl<V: Vfs> Engine<V> {
 
     /// As [`Engine::write`], but waits for admission.
     pub fn write_timeout(&self, batch: WriteBatch, timeout: Duration) -> Result<Ticket<V>> {
-        let deadline = Instant::now() + timeout;
+        // None for a time that no clock reaches.
+        let deadline = Instant::now().checked_add(timeout);
         let mut batch = batch;
         loop {
             match self.try_write(&mut batch) {
                 Err(Error::Overloaded { .. }) => {}
                 other => return other,
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(Error::TimedOut { waited: timeout });
             }
             self.shared.attend();
             let front = self.shared.front();
             if front.in_flight() > 0 {
-                drop(self.shared.pause(front, Some(left)));
+                drop(self.shared.pause(front, left));
             } else {
                 let last = front.submitted;
                 drop(front);
@@ -266,7 +268,7 @@ impl<V: Vfs> Engine<V> {
         let Content { payload: bytes, entries, .. } = weight.content;
         let options = &self.shared.options;
         let reserve = if weight.content.is_control() { 4 } else { 0 };
-        let widen = |limit: u64| limit + limit.checked_div(reserve).unwrap_or(0);
+        let widen = |limit: u64| limit.saturating_add(limit.checked_div(reserve).unwrap_or(0));
         let load = &front.load;
         let max = widen(options.max_in_flight_bytes);
         let overloaded = |reason, until_admission| {
@@ -489,11 +491,13 @@ impl<V: Vfs> Engine<V> {
             submitted: front.submitted,
             durable: front.durable,
             in_flight_bytes: front.load.bytes,
+            removed: false,
             poison: front.poison.clone(),
             groups: BTreeMap::new(),
         };
         drop(front);
-        // Nobody waits while they are sorted.
+        // Nobody waits for the disk, nor while they are sorted.
+        status.removed = !self.shared.lock_is_named(identity::NAME);
         status.groups = groups.into_iter().collect();
         status
     }

@@ -95,6 +95,16 @@ pub enum Error {
         /// What the directory shows; for a commit index, the last entry.
         found: u64,
     },
+    /// Open refused: a number of the store is so high that no store comes to it. Nothing was changed on disk.
+    #[error(
+        "{what} {found} is next to the end of all numbers, where no store comes: it is forged or damaged; read what is there with a read-only open"
+    )]
+    NumbersSpent {
+        /// "epoch", "segment", "position", "event".
+        what: &'static str,
+        /// The number.
+        found: u64,
+    },
     /// Bytes that were asked for are damaged.
     #[error("{file} is damaged at byte {offset}: {what}; fetch the entry from a peer")]
     Damaged {
@@ -105,10 +115,10 @@ pub enum Error {
         /// What does not hold.
         what: &'static str,
     },
-    /// Something stands where the store has a regular file with one name: a link, a pipe, a device, a file that
-    /// has a second name. Nothing was read or written through it.
+    /// Something stands where the store has a regular file with one name, or a directory: a link, a pipe, a device,
+    /// a directory, a file that has a second name. Nothing was read or written through it.
     #[error(
-        "{file} is {what}, where the store has a file of its own: put the file back, or remove what stands there"
+        "{file} is {what}, where the store has a file or a directory of its own: put it back, or remove what stands there; of a file with a second name remove the other, or put a copy in its place"
     )]
     Unusual {
         /// The file.

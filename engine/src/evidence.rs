@@ -21,7 +21,7 @@ use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::sync::lock;
-use crate::types::{Epoch, GroupId, Index, Position};
+use crate::types::{END, Epoch, GroupId, Index, Position};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
 /// The file's name.
@@ -216,8 +216,7 @@ fn decode(raw: &Slot, store: &[u8; 16]) -> Option<Noted> {
     if !ours || raw[slot::CRC] != crc(0, &raw[..slot::CRC.start]).to_le_bytes() {
         return None;
     }
-    // Each has a next one.
-    if number(slot::SEQUENCE) == u64::MAX {
+    if number(slot::SEQUENCE).max(number(slot::EPOCH)) >= END {
         return None;
     }
     let text = raw[slot::TEXT].get(..usize::try_from(short(slot::TEXT_LEN)).ok()?)?;
@@ -261,9 +260,7 @@ fn examine(raw: &[u8], store: &[u8; 16]) -> Evidence {
     let half = slots.len() / 2;
     let good = |slot: &Slot, at: usize| {
         let noted = decode(slot, store)?;
-        // It has a next one.
-        let placed = (1..u64::MAX).contains(&noted.sequence)
-            && place(noted.sequence) == (at % half * slot::LEN) as u64;
+        let placed = noted.sequence > 0 && place(noted.sequence) == (at % half * slot::LEN) as u64;
         placed.then_some((noted, *slot))
     };
     let copies: Vec<_> = slots.iter().enumerate().map(|(at, slot)| good(slot, at)).collect();

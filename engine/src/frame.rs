@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::checksum::{crc, mix, seed};
 use crate::planted::Bug;
 use crate::record::{Directory, Item, Name, Record, take_items};
-use crate::types::{Epoch, Position, SegmentId};
+use crate::types::{END, Epoch, Position, SegmentId};
 use crate::vfs::Vfs;
 
 /// The first four bytes of a frame.
@@ -255,8 +255,8 @@ fn sizes_agree(h: &Header, unit: u32) -> bool {
         && (h.twin == 0 || (h.twin.is_multiple_of(unit) && h.twin >= h.frame_len.max(TWIN_DISTANCE)))
         && (h.records > 0) == batch
         && h.first.0 > 0
-        && h.first.0.checked_add(u64::from(h.records)).is_some()
-        && h.epoch.0 < u64::MAX
+        && h.first.0.checked_add(u64::from(h.records)).is_some_and(|end| end <= END)
+        && h.epoch.0 < END
         && h.mark < h.first
         && end <= u64::from(u32::MAX)
 }

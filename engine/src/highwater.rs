@@ -14,7 +14,7 @@ use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::sync::lock;
-use crate::types::{Epoch, Position, SegmentId};
+use crate::types::{END, Epoch, Position, SegmentId};
 use crate::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 
 /// The file's name.
@@ -87,8 +87,7 @@ impl HighWater {
         }
         let [epoch, segment, position, evidence] =
             [field::EPOCH, field::SEGMENT, field::POSITION, field::EVIDENCE].map(number);
-        // Each has a next one.
-        (![epoch, segment, position, evidence].contains(&u64::MAX)).then_some(Self {
+        [epoch, segment, position, evidence].iter().all(|n| *n < END).then_some(Self {
             epoch: Epoch(epoch),
             segment: SegmentId(segment),
             position: Position(position),

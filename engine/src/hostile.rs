@@ -1,12 +1,14 @@
 //! Entry points for fuzzers: any bytes go in, no panic comes out.
 //!
-//! I own three short ways from raw bytes into the decoders and into a whole open.
+//! I own three short ways from raw bytes into the decoders and into a whole open. What an open takes must be
+//! consistent and must go on: that is checked, and only by panics.
 
 use crate::engine::Engine;
+use crate::error::Error;
 use crate::frame::{self, Place, Probe};
 use crate::inspect::Store;
 use crate::options::{Driver, Options};
-use crate::types::{Epoch, SegmentId};
+use crate::types::{Entry, Epoch, GroupId, LogId, SegmentId};
 use crate::vfs::mem::{Content, Image, MemVfs};
 use crate::vfs::os::is_plain;
 
@@ -40,8 +42,11 @@ pub fn scan_segment(bytes: &[u8]) {
     open_directory(&[(crate::identity::NAME, &identity), ("0000000000000001.seg", bytes)]);
 }
 
-/// Opens a directory that holds these files, read-only and then for writing. Names that no directory can hold
-/// are left out.
+/// Opens a directory that holds these files, read-only and then for writing, and goes on in what was opened. Names
+/// that no directory can hold are left out.
+///
+/// # Panics
+/// If what an open took is not consistent, or the next open does not take what was closed.
 pub fn open_directory(files: &[(&str, &[u8])]) {
     let mut image = Image::default();
     image.dirs.insert(crate::facts::SNAPSHOTS.into());
@@ -54,11 +59,34 @@ pub fn open_directory(files: &[(&str, &[u8])]) {
         drop(store.verify());
     }
     let options = Options { driver: Driver::Caller, ..Options::default() };
-    if let Ok((engine, _)) = Engine::open_in(vfs, options) {
-        for group in engine.groups() {
-            let Ok(status) = engine.group(group) else { continue };
-            drop(engine.read(group, status.first..status.last.index.next(), 1 << 20));
+    if let Ok((engine, _)) = Engine::open_in(vfs.clone(), options.clone()) {
+        engine.groups().into_iter().for_each(|group| go_on(&engine, group));
+        let closed = engine.close();
+        match Engine::open_in(vfs, options) {
+            // It had come so far that one open more is too many.
+            Ok(_) | Err(Error::NumbersSpent { .. }) => {}
+            Err(e) => panic!("closed ({closed:?}) and not to be opened again: {e}"),
         }
-        drop(engine.close());
+    }
+}
+
+/// Reads a group and writes to it.
+fn go_on(engine: &Engine<MemVfs>, id: GroupId) {
+    let group = engine.group(id).expect("it is listed");
+    let (first, last) = (group.first, group.last.index);
+    assert!(group.purged.index.max(group.commit) <= last, "{group:?}");
+    match engine.read(id, first..last.next(), 1 << 20) {
+        Ok(entries) => {
+            let found = entries.iter().map(|entry| entry.id.index.0);
+            assert!(found.eq((first.0..=last.0).take(entries.len())), "{group:?}");
+        }
+        Err(Error::Damaged { .. }) => {}
+        Err(e) => panic!("{group:?}: {e}"),
+    }
+    let entry = Entry { id: LogId { index: last.next(), ..group.last }, ..Entry::command(0, 0, *b"next") };
+    match engine.append(id, &[entry]) {
+        Ok(()) => engine.commit(id, last.next()).expect("it is the last"),
+        Err(Error::Blocked { .. } | Error::OutOfRange { .. } | Error::StateFull { .. }) => {}
+        Err(e) => panic!("{group:?}: {e}"),
     }
 }

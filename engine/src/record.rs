@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::checksum::{crc, mix, seed};
 use crate::types::{
-    Digest, Entry, EntryKind, GroupId, Incarnation, Index, LeaderTag, LogId, SnapshotOwner, SnapshotPointer,
-    Term, Vote, VoteKey,
+    Digest, END, Entry, EntryKind, GroupId, Incarnation, Index, LeaderTag, LogId, SnapshotOwner,
+    SnapshotPointer, Term, Vote, VoteKey,
 };
 
 /// What a record is. The numbers are the format's.
@@ -143,6 +143,12 @@ impl Name {
     #[inline]
     fn seed_in(&self, group_salt: u64) -> u32 {
         seed(mix(mix(mix(group_salt, self.id.index.0), self.id.term.0), self.kind as u64))
+    }
+
+    /// Whether each of so many records in a run has an index that a log can have.
+    #[must_use]
+    pub fn fits(&self, count: u32) -> bool {
+        self.id.index.0.checked_add(u64::from(count)).is_some_and(|end| end <= END)
     }
 
     /// The name `n` places further in a run.
@@ -311,10 +317,9 @@ pub fn take_items(mut bytes: &[u8], echo: bool) -> Option<Vec<Item>> {
         let count = u32::try_from(take_varint(&mut bytes)?).ok()?;
         // Each size takes five bytes at least: bounded before anything is allocated.
         let fits = echo || count as usize <= bytes.len() / 5;
-        if count == 0 || (count > 1 && !kind.is_entry()) || !fits {
+        if count == 0 || (count > 1 && !kind.is_entry()) || !fits || !name.fits(count) {
             return None;
         }
-        id.index.0.checked_add(u64::from(count))?;
         let sizes = if echo { Vec::new() } else { take_sizes(&mut bytes, count)? };
         items.push(Item { name, sizes, count });
     }

@@ -34,7 +34,7 @@ use crate::segment::{Ending, EntryRef, Header, HeaderFact, Run, Seal, file_name}
 use crate::snapshot::SnapshotFault;
 use crate::snapshot::reader::SnapshotReader;
 use crate::state::{self, Group, Groups};
-use crate::types::{Digest, GroupId, Index as EntryNumber, Position, SegmentId, SnapshotOwner};
+use crate::types::{Digest, FULL, GroupId, Index as EntryNumber, Position, SegmentId, SnapshotOwner};
 use crate::vfs::{File, Vfs};
 
 /// What is known of a segment that may be the newest.
@@ -178,7 +178,6 @@ pub fn decide<V: Vfs>(facts: &mut Facts<V>, shape: &Shape) -> Result<Plan> {
         plan.report.repaired.push(Repair { file: evidence::NAME.into(), what });
     }
     plan.index.settle(&plan.groups);
-    plan.after = groups_after(facts, &plan)?;
     if !V::planted(Bug::HolesUnseen) {
         // Judged by the state that open returns: what its last records freed is recycled already.
         plan.report.lost.extend(plan.index.holes(&plan.after, &entries_above(&plan.above)));
@@ -329,6 +328,7 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
             plan.report.tail = Tail::Ended;
         }
         plan.report.position = plan.mark;
+        plan.after = plan.groups.clone();
         return Ok(());
     }
     let scan = fact.scan.as_ref().expect("a candidate that is not sealed was walked");
@@ -351,10 +351,17 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     plan.groups = checkpoint.groups.clone();
     let file = fact.file()?;
     let mut window = Window::new(&*file).map_err(Error::io("read", file_name(fact.id)))?;
-    let mut position = scan.header.cut;
+    let mut unsound = None;
     for frame in &scan.frames[..taken] {
-        replay(&mut window, frame, &mut position, &mut plan.groups, fact.id)?;
+        unsound = unsound.or(replay(&mut window, frame, &mut plan.groups, fact.id)?);
+        // A frame is taken whole, wherever in it the mark is.
+        plan.mark = frame.header.last();
     }
+    plan.after = plan.groups.clone();
+    for frame in &plan.above {
+        unsound = unsound.or(replay(&mut window, frame, &mut plan.after, fact.id)?);
+    }
+    plan.report.lost.extend(unsound);
     // Installs and removals dropped entries that the index has just taken.
     plan.index.settle(&plan.groups);
     let (entries, runs) = plan.index.tables();
@@ -375,14 +382,16 @@ fn newest_segment<V: Vfs>(facts: &Facts<V>, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
-/// Applies the records of a frame to the state, which sees of a run of entries the last name and no bytes.
+/// Applies the records of a frame to the state, which sees of a run of entries the last name and no bytes; gives
+/// the first record that does not follow from the state before it.
 fn replay<F: File>(
     window: &mut Window<'_, F>,
     frame: &Frame,
-    position: &mut Position,
     groups: &mut Groups,
     id: SegmentId,
-) -> Result<()> {
+) -> Result<Option<Lost>> {
+    let mut unsound = None;
+    let mut first = frame.header.first;
     for (Item { name, sizes, count }, begin) in items(frame) {
         let data = match sizes[..] {
             [(len, _)] if !name.kind.is_entry() => {
@@ -391,10 +400,17 @@ fn replay<F: File>(
             }
             _ => Arc::default(),
         };
-        position.0 += u64::from(*count);
-        state::apply(groups, *position, &Record { name: name.at(count - 1), data });
+        let mut record = Record { name: *name, data };
+        let group = name.group;
+        if unsound.is_none() && !state::follows(groups.get(&group), first, &record) {
+            unsound = Some(Lost::Unsound { position: first, group });
+        }
+        let last = Position(first.0 + u64::from(count - 1));
+        record.name = name.at(count - 1);
+        state::apply(groups, last, &record);
+        first = last.next();
     }
-    Ok(())
+    Ok(unsound)
 }
 
 /// Names what was acknowledged between the end of the walk and the mark.
@@ -551,6 +567,22 @@ pub fn proven<V: Vfs>(fact: &SegmentFact<V>, scan: &Scan, next: Option<&Header>)
     next.map_or(mark, |next| next.cut.min(mark))
 }
 
+/// Refuses to write where no number is left for all that a handle may do.
+pub fn check_numbers<V: Vfs>(facts: &Facts<V>, plan: &Plan) -> Result<()> {
+    let newest = facts.segments.last().expect("there is a newest").id;
+    let event = facts.evidence.newest().max(facts.evidence_reached());
+    let numbers = [
+        ("epoch", facts.epoch.0),
+        ("segment", newest.0),
+        ("position", plan.report.position.0),
+        ("event", event),
+    ];
+    match numbers.into_iter().find(|(_, found)| *found >= FULL) {
+        Some((what, found)) => Err(Error::NumbersSpent { what, found }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a directory that shows less than the host has seen of it.
 pub fn check_witness<V: Vfs>(facts: &Facts<V>, plan: &Plan, witness: &Witness) -> Result<()> {
     if facts.epoch < witness.epoch {
@@ -600,19 +632,6 @@ pub fn check_snapshots<V: Vfs>(
         }
     }
     Ok(lost)
-}
-
-/// The state after the last whole frame.
-fn groups_after<V: Vfs>(facts: &Facts<V>, plan: &Plan) -> Result<Groups> {
-    let mut groups = plan.groups.clone();
-    let fact = &facts.segments[plan.newest];
-    let file = fact.file()?;
-    let mut window = Window::new(&*file).map_err(Error::io("read", file_name(fact.id)))?;
-    let mut position = plan.mark;
-    for frame in &plan.above {
-        replay(&mut window, frame, &mut position, &mut groups, fact.id)?;
-    }
-    Ok(groups)
 }
 
 /// The owned snapshots that pointers name.

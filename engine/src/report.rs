@@ -91,6 +91,14 @@ pub enum Lost {
         /// The last position.
         to: Position,
     },
+    /// A record that its group's log cannot have had there, whatever its checksums say: no writer made it. What
+    /// comes after it is not believed either.
+    Unsound {
+        /// Its position.
+        position: Position,
+        /// Its group.
+        group: GroupId,
+    },
     /// The state of every group as of a position.
     State {
         /// The segment whose checkpoint is gone.
@@ -114,6 +122,7 @@ impl Lost {
             | Self::Purge { group, .. }
             | Self::Commit { group, .. }
             | Self::SnapshotPointer { group, .. }
+            | Self::Unsound { group, .. }
             | Self::GroupEvent { group } => Some(*group),
             Self::Unnamed { .. } | Self::State { .. } | Self::File { .. } => None,
         }

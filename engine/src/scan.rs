@@ -15,7 +15,7 @@ use crate::planted::Bug;
 use crate::record::{Item, Name, Record, take_varint};
 use crate::segment::{EntryRef, Header, HeaderFact};
 use crate::state::{self, Groups};
-use crate::types::{Epoch, Position, SegmentId};
+use crate::types::{END, Epoch, Position, SegmentId};
 use crate::vfs::{File, Vfs};
 
 /// Bytes read at once.
@@ -87,8 +87,8 @@ impl Checkpoint {
     }
 
     fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let previous = SegmentId(take_varint(&mut bytes)?);
-        let recovered_to = Position(take_varint(&mut bytes)?);
+        let previous = SegmentId(take_varint(&mut bytes).filter(|n| *n < END)?);
+        let recovered_to = Position(take_varint(&mut bytes).filter(|n| *n < END)?);
         Some(Self { previous, recovered_to, groups: state::decode(bytes)? })
     }
 }

@@ -14,7 +14,7 @@ use crate::frame::{self, Place};
 use crate::planted::Bug;
 use crate::record::{Kind, Name};
 use crate::types::{
-    Epoch, GroupId, Identity, Incarnation, Index, LeaderTag, LogId, Position, SegmentId, Term,
+    END, Epoch, GroupId, Identity, Incarnation, Index, LeaderTag, LogId, Position, SegmentId, Term,
 };
 use crate::vfs::{File, Vfs};
 
@@ -121,7 +121,7 @@ pub fn file_name(id: SegmentId) -> String {
 pub fn parse_name(name: &str) -> Option<SegmentId> {
     let hex = name.strip_suffix(".seg").filter(|h| h.len() == 16)?;
     let id = SegmentId(u64::from_str_radix(hex, 16).ok()?);
-    (file_name(id) == name && id.0 < u64::MAX).then_some(id)
+    (file_name(id) == name && id.0 < END).then_some(id)
 }
 
 /// A segment's header.
@@ -235,8 +235,8 @@ impl Header {
             return HeaderFact::Newer(version);
         }
         let found = Self::fields(raw);
-        // Each has a next one.
-        if [found.segment.0, found.epoch.0, found.cut.0, found.recovered_to.0].contains(&u64::MAX) {
+        let numbers = [found.segment.0, found.epoch.0, found.previous.0, found.cut.0, found.recovered_to.0];
+        if numbers.iter().any(|n| *n >= END) {
             return HeaderFact::Damaged;
         }
         if found.identity != *identity {
@@ -372,7 +372,7 @@ impl Run {
         };
         let run = Self { name, count: u32_at(raw, 32..36), start: u32_at(raw, 36..40) };
         let fits = run.start.checked_add(run.count).is_some_and(|end| end <= entries);
-        (run.count > 0 && fits && name.id.index.0.checked_add(u64::from(run.count)).is_some()).then_some(run)
+        (run.count > 0 && fits && name.fits(run.count)).then_some(run)
     }
 }
 
@@ -455,7 +455,7 @@ impl Trailer {
         };
         let [_, _, state] = found.parts();
         let fits = state.end + trailer::LEN as u64 <= file_len && found.cut <= found.footer;
-        (fits && ![found.position.0, found.next.0].contains(&u64::MAX)).then_some(found)
+        (fits && found.position.0.max(found.next.0) < END).then_some(found)
     }
 }
 

@@ -3,14 +3,16 @@
 //! I own what a group is besides its entries. (T1) `apply` takes only records that submission let
 //! through or recovery read back; it never fails. (T2) The state after a prefix of the stream is a
 //! function of that prefix alone, so that a checkpoint and a replay agree. (T3) What is carried
-//! forward in a checkpoint keeps its position. I do not know where entries are (see index).
+//! forward in a checkpoint keeps its position. (T4) Neither the purged nor the commit index is above
+//! the last. I do not know where entries are (see index).
 
 use std::collections::BTreeMap;
 
 use crate::by_group::ByGroup;
-use crate::record::{Kind, Record, put_varint, take_varint};
+use crate::record::{Kind, Name, Record, put_varint, take_varint};
 use crate::types::{
-    Digest, GroupId, Incarnation, Index, LogId, Position, SnapshotOwner, SnapshotPointer, Term, Vote, VoteKey,
+    Digest, END, GroupId, Incarnation, Index, LogId, Position, SnapshotOwner, SnapshotPointer, Term, Vote,
+    VoteKey,
 };
 
 /// What a group takes of a coded state at most, besides the bytes of its vote.
@@ -106,6 +108,33 @@ impl Table for ByGroup<Group> {
     fn remove(&mut self, id: GroupId) {
         Self::remove(self, id);
     }
+}
+
+/// Whether submission lets a record through at `position`, where its group is like this. What follows leaves no
+/// gap among entries, and (T4).
+#[must_use]
+pub fn follows(group: Option<&Group>, position: Position, record: &Record) -> bool {
+    let Name { kind, incarnation, id, .. } = record.name;
+    let Some(g) = group else { return kind == Kind::CreateGroup && incarnation.0 == position.0 };
+    let there = g.purged.index < id.index && id.index <= g.last.index;
+    let possible = match kind {
+        Kind::Command | Kind::Membership => id.index == g.last.index.next() && id.term >= g.last.term,
+        Kind::Vote => {
+            let above = |new: Vote| g.vote.as_ref().is_none_or(|(_, old)| new.key > old.key);
+            record.vote().is_some_and(above)
+        }
+        Kind::Commit => g.commit < id.index && id.index <= g.last.index,
+        Kind::Truncate => there && id.index > g.commit,
+        Kind::Compact => there || (id.index > g.last.index && g.snapshot.is_some_and(|(_, p)| p.id == id)),
+        Kind::CreateGroup => false,
+        Kind::RemoveGroup => true,
+        Kind::Snapshot => record.pointer().is_some(),
+        Kind::Install => record.pointer().is_some_and(|(_, keeps_suffix)| {
+            g.purged.index <= id.index
+                && if keeps_suffix { id.index <= g.last.index } else { id.index > g.commit }
+        }),
+    };
+    possible && incarnation == g.incarnation
 }
 
 /// Changes one group, or creates or removes it, as the record at `position` says.
@@ -213,8 +242,13 @@ pub fn decode(mut bytes: &[u8]) -> Option<Groups> {
     bytes.is_empty().then_some(groups)
 }
 
+/// Takes a number that has an end.
+fn take_bounded(bytes: &mut &[u8]) -> Option<u64> {
+    take_varint(bytes).filter(|n| *n < END)
+}
+
 fn take_log_id(bytes: &mut &[u8]) -> Option<LogId> {
-    Some(LogId { index: Index(take_varint(bytes)?), term: Term(take_varint(bytes)?) })
+    Some(LogId { index: Index(take_bounded(bytes)?), term: Term(take_varint(bytes)?) })
 }
 
 fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -225,17 +259,17 @@ fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 fn take_group(bytes: &mut &[u8]) -> Option<(GroupId, Group)> {
     let id = GroupId(take_varint(bytes)?);
-    let incarnation = Incarnation(take_varint(bytes)?);
+    let incarnation = Incarnation(take_bounded(bytes)?);
     let (purged, last) = (take_log_id(bytes)?, take_log_id(bytes)?);
-    // Each has a next one.
-    if purged.index.0.max(last.index.0) == u64::MAX {
+    let commit = Index(take_bounded(bytes)?);
+    // (T4)
+    if purged.index.max(commit) > last.index {
         return None;
     }
-    let commit = Index(take_varint(bytes)?);
     let [flags] = take_array::<1>(bytes)?;
     let mut group = Group { incarnation, purged, last, commit, vote: None, snapshot: None };
     if flags & 1 != 0 {
-        let position = Position(take_varint(bytes)?);
+        let position = Position(take_bounded(bytes)?);
         let term = Term(take_varint(bytes)?);
         let rank = u128::from_le_bytes(take_array(bytes)?);
         let len = usize::try_from(take_varint(bytes)?).ok()?;
@@ -244,7 +278,7 @@ fn take_group(bytes: &mut &[u8]) -> Option<(GroupId, Group)> {
         group.vote = Some((position, Vote { key: VoteKey { term, rank }, data: data.into() }));
     }
     if flags & 2 != 0 {
-        let position = Position(take_varint(bytes)?);
+        let position = Position(take_bounded(bytes)?);
         let id = take_log_id(bytes)?;
         let owner = match take_array::<1>(bytes)? {
             [1] => SnapshotOwner::Owned,
@@ -290,8 +324,10 @@ mod tests {
             assert_eq!(decode(&bytes[..cut]), None, "cut at {cut}");
         }
         let mut groups = sample();
-        groups.get_mut(&GroupId(7)).unwrap().last.index = Index(u64::MAX);
-        assert_eq!(decode(&encode(&groups)), None, "no index is the last of all");
+        groups.get_mut(&GroupId(7)).unwrap().last.index = Index(END);
+        assert_eq!(decode(&encode(&groups)), None, "no index is so high");
+        groups.get_mut(&GroupId(7)).unwrap().last.index = Index(3);
+        assert_eq!(decode(&encode(&groups)), None, "no commit index is above the last");
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub struct Status {
     pub durable: Position,
     /// Bytes that wait for durability.
     pub in_flight_bytes: u64,
+    /// The store's files lost their names under this handle: somebody removed them, or the directory. What is
+    /// acknowledged is gone when the handle is.
+    pub removed: bool,
     /// The error that poisoned the handle.
     pub poison: Option<String>,
     /// Every group.

@@ -7,6 +7,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+/// What counts from 1 on is below this, in a file, a message or a call: positions, indexes, epochs, and the
+/// numbers of segments and events. Decoders and submission take no other, so that no sum of one and of what a
+/// file or a batch can hold overflows.
+pub(crate) const END: u64 = 1 << 63;
+/// A store that came so far is not opened for writing: no handle lives long enough to count from here to [`END`].
+pub(crate) const FULL: u64 = END / 2;
+
 /// Declares a newtype over `u64`.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -19,7 +26,7 @@ macro_rules! number {
             /// The number one higher.
             ///
             /// # Panics
-            /// At `u64::MAX`, which no log reaches: submission refuses it.
+            /// At `u64::MAX`, which no store holds: what reads and what takes numbers stops at 2^63.
             #[inline]
             #[must_use]
             pub fn next(self) -> Self {
@@ -50,8 +57,8 @@ number! {
     Index
 }
 impl Index {
-    /// The highest that an entry or a snapshot may have: each has a next one.
-    pub const LAST: Self = Self(u64::MAX - 1);
+    /// The highest that an entry or a snapshot may have.
+    pub const LAST: Self = Self(END - 1);
 }
 number! {
     /// A consensus term.

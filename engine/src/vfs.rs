@@ -18,9 +18,17 @@ pub mod os;
 
 use crate::planted::Bug;
 
-/// What stands where a store has a regular file with one name. Carried by an [`io::Error`].
+/// What stands where a store has a regular file with one name, or a directory. Carried by an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unusual(pub &'static str);
+
+impl Unusual {
+    /// The error of a call, where the system has a kind of its own for it.
+    #[must_use]
+    pub fn of_kind(self, kind: io::ErrorKind) -> io::Error {
+        io::Error::new(kind, self)
+    }
+}
 
 impl fmt::Display for Unusual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +40,7 @@ impl std::error::Error for Unusual {}
 
 impl From<Unusual> for io::Error {
     fn from(unusual: Unusual) -> Self {
-        Self::new(io::ErrorKind::InvalidData, unusual)
+        unusual.of_kind(io::ErrorKind::InvalidData)
     }
 }
 

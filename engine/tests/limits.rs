@@ -129,7 +129,7 @@ fn create_refuses_a_shape_without_room_for_a_vote_and_an_entry() {
 fn no_index_is_the_last_of_all() {
     let (vfs, engine) = fresh(64 << 10, 512, caller());
     engine.create_group(G).unwrap();
-    let last = Index(u64::MAX);
+    let last = Index::LAST.next();
     let out_of_range = |result: Result<(), Error>| {
         assert!(matches!(result, Err(Error::OutOfRange { index, .. }) if index == last), "{result:?}");
     };
@@ -141,7 +141,8 @@ fn no_index_is_the_last_of_all() {
     engine.compact_prefix(G, Index::LAST).unwrap();
     let writer = engine.snapshot_writer(G, LogId { index: last, term: 3.into() }, &[]).unwrap();
     out_of_range(writer.install().map(drop));
-    out_of_range(engine.append(G, &[Entry::command(u64::MAX, 3, *b"one more")]));
+    out_of_range(engine.append(G, &[Entry::command(last.0, 3, *b"one more")]));
+    assert!(engine.append(G, &[Entry::command(u64::MAX, 3, *b"far off")]).is_err());
     assert!(engine.read(G, Index::LAST..last, 100).is_err());
     assert!(engine.term(G, last).is_err());
     assert!(engine.name(G, last).is_err());
@@ -154,6 +155,20 @@ fn no_index_is_the_last_of_all() {
     let (engine, report) = Engine::open_in(vfs, caller()).unwrap();
     assert!(!report.is_alarm(), "{report:?}");
     assert_eq!(engine.group(G).unwrap().last, id);
+    engine.close().unwrap();
+}
+
+/// Limits and times at the end of what a caller can say.
+#[test]
+fn no_limit_and_no_time_is_too_high() {
+    let highest = Options { max_in_flight_bytes: u64::MAX, max_in_flight_entries: u64::MAX, ..caller() };
+    let (_, engine) = fresh(64 << 10, 512, highest);
+    engine.create_group(G).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.append(G, Entry::command(1, 1, *b"entry"));
+    let ticket = engine.write_timeout(batch, std::time::Duration::MAX).unwrap();
+    assert_eq!(ticket.wait(), seawall::Outcome::Durable);
+    engine.save_vote(G, vote(1, 8)).unwrap();
     engine.close().unwrap();
 }
 

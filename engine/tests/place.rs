@@ -73,6 +73,24 @@ fn a_store_stays_the_directory_that_was_opened() {
     std::env::set_current_dir("/").unwrap();
 }
 
+/// A store whose directory is removed under it says so at once when it is asked, and at the next name that it makes.
+#[test]
+fn a_store_that_was_removed_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    with_entries(&dir, 1, 10);
+    let engine = opened(&dir);
+    assert!(!engine.status().removed);
+    fs::rename(&dir, home.path().join("moved")).unwrap();
+    assert!(!engine.status().removed, "it is where it was, under another name");
+    fs::remove_dir_all(home.path().join("moved")).unwrap();
+    assert!(engine.status().removed);
+    let refused = (11..=100).find_map(|index| engine.append(G, &[entry(index)]).err());
+    let said = refused.expect("it goes on in another segment").to_string();
+    assert!(said.contains("removed under the handle"), "{said}");
+    assert!(engine.status().poison.is_some());
+}
+
 /// What may stand in place of a file of the store.
 fn replaced(dir: &Path, name: &str, by: &str) -> bool {
     let (path, outside) = (dir.join(name), dir.with_extension("outside"));
@@ -83,8 +101,11 @@ fn replaced(dir: &Path, name: &str, by: &str) -> bool {
     match by {
         "link" => symlink(&outside, &path).unwrap(),
         "hard link" if outside.is_file() => fs::hard_link(&outside, &path).unwrap(),
-        "pipe" if outside.is_file() => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
         "device" if outside.is_file() => symlink("/dev/full", &path).unwrap(),
+        "directory" if outside.is_file() => fs::create_dir(&path).unwrap(),
+        "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+        "socket" => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+        "file" if outside.is_dir() => fs::write(&path, b"no directory").unwrap(),
         _ => return false,
     }
     true
@@ -108,7 +129,7 @@ fn nothing_is_written_outside_through_a_link_and_nothing_hangs() {
         fs::read_dir(&sound).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     let mut cases = 0;
     for name in names.iter().map(String::as_str).chain(["quarantine"]) {
-        for by in ["link", "hard link", "pipe", "device"] {
+        for by in ["link", "hard link", "pipe", "socket", "device", "directory", "file"] {
             let dir = home.path().join("store");
             let copied = Command::new("cp").arg("-r").arg(&sound).arg(&dir).status().unwrap();
             assert!(copied.success());
@@ -134,7 +155,7 @@ fn nothing_is_written_outside_through_a_link_and_nothing_hangs() {
             drop(fs::remove_dir_all(dir.with_extension("outside")));
         }
     }
-    assert!(cases > 4 * 8, "{cases} cases");
+    assert!(cases > 6 * 8, "{cases} cases");
 }
 
 #[test]

@@ -8,6 +8,16 @@
 #[expect(unreachable_pub, reason = "the fuzz crate exports it")]
 mod operations;
 
+#[path = "../../crashcheck/src/engine/reader/mend.rs"]
+#[expect(dead_code, reason = "the checker also gives manifests other names")]
+mod mend;
+#[path = "../../fuzz/src/mutate.rs"]
+#[expect(unreachable_pub, reason = "the fuzz crate exports it")]
+mod mutate;
+#[path = "../../fuzz/src/pack.rs"]
+#[expect(unreachable_pub, reason = "the fuzz crate exports it")]
+mod pack;
+
 use std::fs;
 use std::path::Path;
 
@@ -168,6 +178,22 @@ fn recovery_ends_on_any_files() {
             _ => mutate(&mut files[victim].1, &mut state),
         }
         open_directory(&files);
+    }
+}
+
+/// Numbers at their ends and records that do not follow, under checksums that hold.
+#[test]
+fn what_is_taken_of_forged_files_is_consistent() {
+    let stores = stores();
+    let mut state = 4;
+    for n in 0..MUTATIONS {
+        let files = &stores[usize::try_from(n).expect("a small number") % stores.len()];
+        let mut bytes = pack::pack(files);
+        for _ in 0..=random(&mut state) % 3 {
+            mutate::forge(&mut bytes, random(&mut state));
+        }
+        mutate::directory(&mut bytes);
+        hostile::open_directory(&pack::unpack(&bytes));
     }
 }
 

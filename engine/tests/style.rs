@@ -189,8 +189,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "hostile",
         &[
-            "engine", "facts", "frame", "identity", "inspect", "log", "options", "record", "state", "types",
-            "vfs",
+            "engine", "error", "facts", "frame", "identity", "inspect", "log", "options", "record", "state",
+            "types", "vfs",
         ],
     ),
 ];

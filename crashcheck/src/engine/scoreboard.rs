@@ -31,6 +31,7 @@ use crate::core::explore::{Sink, explore};
 use crate::core::pool::pool;
 
 mod bytes;
+mod links;
 mod matrix;
 mod versions;
 
@@ -172,6 +173,7 @@ pub const ROWS: &[(&str, Make)] = &[
     ("replicas", heal),
     ("kill -9", kill),
     ("hostile bytes", bytes::hostile),
+    ("links and unusual files", links::links),
     ("versions", versions::versions),
 ];
 

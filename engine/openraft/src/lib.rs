@@ -86,13 +86,13 @@ impl<V: Vfs> Node<V> {
     /// # Errors
     /// As [`Engine::close`].
     pub async fn close(self, patience: Duration) -> Result<bool> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now().checked_add(patience);
         let close = move || {
             let mut shared = self.engine;
             loop {
                 shared = match Arc::try_unwrap(shared) {
                     Ok(engine) => return engine.close().map(|()| true),
-                    Err(_) if Instant::now() >= deadline => return Ok(false),
+                    Err(_) if deadline.is_some_and(|end| Instant::now() >= end) => return Ok(false),
                     Err(shared) => shared,
                 };
                 std::thread::sleep(Duration::from_millis(1));

@@ -8,6 +8,8 @@ from zlib import crc32
 
 MASK = (1 << 64) - 1
 LOW = (1 << 32) - 1
+# What counts from 1 on is below this: positions, indexes, epochs, numbers of segments and of events.
+END = 1 << 63
 # As many zeros as any unit has, to compare with.
 ZEROS = bytes(4096)
 
@@ -85,6 +87,13 @@ class Cursor:
                 return value
             shift += 7
         raise Bad("a number is cut short or too large")
+
+    def bounded(self):
+        """A number below END."""
+        value = self.number()
+        if value >= END:
+            raise Bad("a number is next to the end")
+        return value
 
     def take(self, count):
         """That many bytes."""

@@ -7,7 +7,7 @@ from collections import namedtuple
 from functools import lru_cache
 
 from blake3 import blake3
-from coding import MASK, crc, fields
+from coding import END, crc, fields
 
 SLOTS, SLOT, TEXT = 64, 512, 388
 LENGTH = 2 * SLOTS * SLOT
@@ -33,7 +33,7 @@ def _event(raw, at, store):
     )
     if magic != b"SEAWEVID" or owner != store or crc(0, raw[:-4]) != check:
         return None
-    if act not in ACTS or length > TEXT or sequence in (0, MASK) or (sequence - 1) % SLOTS != at % SLOTS:
+    if act not in ACTS or length > TEXT or sequence == 0 or max(sequence, epoch) >= END or (sequence - 1) % SLOTS != at % SLOTS:
         return None
     text = text[:length].decode("utf-8", "replace")
     return Event(sequence, epoch, act, start, end, group, index, position, previous, text, raw)

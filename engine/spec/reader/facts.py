@@ -8,7 +8,7 @@ from copy import copy
 
 import segments
 import walk
-from coding import MASK
+from coding import END
 from files import FOREIGN, NEWER
 from frames import Place
 from segments import OURS, RECYCLED
@@ -101,4 +101,4 @@ def segment_number(name):
     if dot + rest != ".seg" or len(digits) != 16 or set(digits) - set("0123456789abcdef"):
         return None
     number = int(digits, 16)
-    return None if number == MASK else number
+    return number if number < END else None

@@ -5,7 +5,7 @@ I own which copy counts and what to say if none does.
 
 from collections import namedtuple
 
-from coding import MASK, crc, fields, u32
+from coding import END, crc, fields, u32
 
 LENGTH = 8192
 SECOND = 4096
@@ -65,4 +65,4 @@ def _slot(data, at, store):
     magic, owner, *found, check = HIGHWATER.unpack(raw)
     if magic != b"SEAWHIGH" or owner != store or crc(0, raw[:-4]) != check:
         return None
-    return None if MASK in found else tuple(found)
+    return None if max(found) >= END else tuple(found)

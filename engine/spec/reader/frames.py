@@ -3,7 +3,7 @@
 I own what makes a frame valid. I do not know whether it counts (see walk).
 """
 
-from coding import LOW, MASK, ZEROS, Bad, crc, fields, mix, salt, up
+from coding import END, LOW, ZEROS, Bad, crc, fields, mix, salt, up
 from records import MEMBERSHIP, items
 
 BATCH, CHECKPOINT, REWRITTEN = 1, 2, 3
@@ -63,7 +63,7 @@ def header(data, at, place):
         return None
     if copy == 1 and not 0 < twin <= at:
         return None
-    if first == 0 or first + records > MASK or mark >= first or epoch == MASK:
+    if first == 0 or first + records > END or mark >= first or epoch >= END:
         return None
     found = Header()
     found.at, found.kind, found.is_twin, found.length = at, kind, copy == 1, length

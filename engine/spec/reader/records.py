@@ -6,7 +6,7 @@ file and no checksum.
 
 from collections import namedtuple
 
-from coding import LOW, MASK, Bad, Cursor
+from coding import END, LOW, Bad, Cursor
 
 COMMAND, MEMBERSHIP, VOTE, COMMIT, TRUNCATE, COMPACT, CREATE, REMOVE, SNAPSHOT, INSTALL = range(1, 11)
 OWNED, EXTERNAL = 1, 2
@@ -30,7 +30,7 @@ def items(data, is_echo):
             raise Bad("a leader tag is too long")
         leader = cursor.take(length)
         count = number()
-        if not 1 <= count <= LOW or (count > 1 and kind > MEMBERSHIP) or index + count > MASK:
+        if not 1 <= count <= LOW or (count > 1 and kind > MEMBERSHIP) or index + count > END:
             raise Bad("a wrong count")
         sizes = []
         if not is_echo:
@@ -72,17 +72,17 @@ def state(data):
 
 
 def _group(cursor):
-    number = cursor.number
-    group = Group(number(), (number(), number()), (number(), number()), number())
-    if MASK in (group.purged[0], group.last[0]):
-        raise Bad("no index is the last of all")
+    number, bounded = cursor.number, cursor.bounded
+    group = Group(bounded(), (bounded(), number()), (bounded(), number()), bounded())
+    if max(group.purged[0], group.commit) > group.last[0]:
+        raise Bad("what is purged or committed is not there")
     flags = cursor.take(1)[0]
     if flags & 1:
-        position, term = number(), number()
+        position, term = bounded(), number()
         rank = int.from_bytes(cursor.take(16), "little")
         group.vote = (position, term, rank, cursor.take(number()))
     if flags & 2:
-        position, index, term, owner = number(), number(), number(), cursor.take(1)[0]
+        position, index, term, owner = bounded(), bounded(), number(), cursor.take(1)[0]
         if owner not in (OWNED, EXTERNAL):
             raise Bad("no such owner")
         group.snapshot = (position, index, term, owner, cursor.take(32))
@@ -94,7 +94,33 @@ def copied(groups):
     return {id_: group.copy() for id_, group in groups.items()}
 
 
-def apply(groups, position, kind, id_, incarnation, index, term, payload):
+def follows(group, position, kind, incarnation, index, term, payload):
+    """Whether a writer lets such a record through where `group`, which is None if there is none, is so."""
+    if group is None:
+        return kind == CREATE and incarnation == position
+    if incarnation != group.incarnation or kind == CREATE:
+        return False
+    purged, last, commit = group.purged[0], group.last[0], group.commit
+    if kind <= MEMBERSHIP:
+        return index == last + 1 and term >= group.last[1]
+    if kind == VOTE:
+        vote = _vote(position, term, payload)
+        return vote is not None and (group.vote is None or vote[1:3] > group.vote[1:3])
+    if kind == COMMIT:
+        return commit < index <= last
+    if kind == TRUNCATE:
+        return max(purged, commit) < index <= last
+    if kind == COMPACT:
+        covered = group.snapshot is not None and group.snapshot[1:3] == (index, term)
+        return purged < index and (index <= last or covered)
+    if kind == REMOVE:
+        return True
+    if _pointer(position, index, term, payload) is None:
+        return False
+    return kind == SNAPSHOT or (purged <= index and (index <= last if payload[1] == 1 else index > commit))
+
+
+def apply(groups, position, id_, kind, incarnation, index, term, payload):
     """Changes `groups` as one record says."""
     if kind == CREATE:
         groups[id_] = Group(incarnation)

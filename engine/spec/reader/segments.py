@@ -5,7 +5,7 @@ I own what each of them is when it holds. I do not know what stands between (see
 
 from collections import namedtuple
 
-from coding import LOW, MASK, Bad, crc, fields, is_zero, u32
+from coding import END, LOW, Bad, crc, fields, is_zero, u32
 from files import DAMAGED, FOREIGN, NEWER, VERSION
 from records import MEMBERSHIP, state
 
@@ -38,7 +38,7 @@ def header(data, segment, shape):
         return NEWER, None
     (_, _, _, store, cluster, node, size, number, epoch, previous, cut, chain, recovered_to, unit,
      _) = HEADER.unpack_from(raw)  # fmt: skip
-    if MASK in (number, epoch, cut, recovered_to):
+    if max(number, epoch, previous, cut, recovered_to) >= END:
         return DAMAGED, None
     if (cluster, node, store) != (shape.cluster, shape.node, shape.store):
         return FOREIGN, None
@@ -60,7 +60,7 @@ def trailer(data, place):
         return None
     if not ROTATED <= seal <= RECOVERED or cut > footer:
         return None
-    if MASK in (position, next_):
+    if max(position, next_) >= END:
         return None
     if footer + entries * ENTRY.size + runs * RUN.size + state_len > at:
         return None
@@ -84,7 +84,7 @@ def run_table(data, found, place):
     for group, incarnation, index, term, count, start, kind, tag, _, leader in RUN.iter_unpack(raw):
         if not 1 <= kind <= MEMBERSHIP or tag > 16 or count == 0:
             return None
-        if start + count > min(found.entries, LOW) or index + count > MASK:
+        if start + count > min(found.entries, LOW) or index + count > END:
             return None
         if start < end:
             return None

@@ -14,7 +14,7 @@ from coding import crc, mix
 from entries import Entry, Index, Name
 from facts import Refused, Segment, segment_number, spare, stray
 from records import (
-    COMMIT, COMPACT, CREATE, INSTALL, MEMBERSHIP, OWNED, REMOVE, SNAPSHOT, TRUNCATE, VOTE, apply, copied,
+    COMMIT, COMPACT, CREATE, INSTALL, MEMBERSHIP, OWNED, REMOVE, SNAPSHOT, TRUNCATE, VOTE, apply, copied, follows,
 )  # fmt: skip
 from segments import OURS, RECOVERED, RECYCLED
 
@@ -216,7 +216,7 @@ class Look:
     def _take_newest(self):
         segment = self.segments[self.newest]
         if segment.footer is not None:
-            self.groups = segment.state()
+            self.groups = self.after = segment.state()
             self._take_footer(segment)
             self.position = self.mark = segment.footer[0].position
             self.clean = True
@@ -229,7 +229,10 @@ class Look:
         taken = self._take_frames(segment, found, self.mark)
         self.above = found.frames[taken:]
         self.groups = copied(found.checkpoint[2])
-        _replay(segment.data, found.frames[:taken], found.header.cut, self.groups)
+        unsound = _replay(segment.data, found.frames[:taken], self.groups)
+        self.after = copied(self.groups)
+        unsound += _replay(segment.data, self.above, self.after)
+        self.lost += unsound[:1]
         self.index.settle(self.groups)
         self._note_rot(segment, found, taken)
         self.position = found.position
@@ -270,18 +273,16 @@ class Look:
             self.lost.append(gone)
 
     def _finish(self):
-        newest = self.segments[self.newest]
         lowest = {}
         for item in (item for frame in self.above for item in frame.items if item.kind <= MEMBERSHIP):
             key = (item.group, item.incarnation)
             lowest[key] = min(item.index, lowest.get(key, item.index))
-        self.groups = copied(self.groups)
-        _replay(newest.data, self.above, self.mark, self.groups)
+        self.groups = self.after
         self.lost += [("entries", *hole, None) for hole in self.index.holes(self.groups, lowest)]
         self._note_repairs()
         self.lost += self._lost_rot(lowest)
         for frame in self.above:
-            self._index_frame(newest, frame)
+            self._index_frame(self.segments[self.newest], frame)
         self.index.settle(self.groups)
         self._check_snapshots()
 
@@ -360,13 +361,19 @@ def _holds(segment, group, index, name, place):
     return crc(value, segment.data[offset : offset + length]) == check
 
 
-def _replay(data, frames, position, groups):
+def _replay(data, frames, groups):
+    """Changes the groups as the frames' records say; names the records that do not follow."""
+    unsound = []
     for frame in frames:
+        position = frame.header.first - 1
         for item, number, offset, length, _ in frame.places:
             position += 1
             payload = data[offset : offset + length] if item.kind > MEMBERSHIP else b""
-            index = item.index + number
-            apply(groups, position, item.kind, item.group, item.incarnation, index, item.term, payload)
+            record = (item.kind, item.incarnation, item.index + number, item.term, payload)
+            if not unsound and not follows(groups.get(item.group), position, *record):
+                unsound.append(("unsound", position, item.group))
+            apply(groups, position, item.group, *record)
+    return unsound
 
 
 def _names_lost(found, mark):

@@ -106,7 +106,7 @@ class Walk:
         at = head.at + frames.HEADER + head.directory + head.echo
         cursor = Cursor(self.data[at : at + head.payload])
         try:
-            previous, recovered_to = cursor.number(), cursor.number()
+            previous, recovered_to = cursor.bounded(), cursor.bounded()
             self.checkpoint = (previous, recovered_to, state(cursor.rest()))
         except Bad:
             raise Unparsed from None

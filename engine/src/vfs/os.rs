@@ -56,7 +56,13 @@ impl Root {
     /// The directory, for a change of it.
     fn own(&self) -> io::Result<&Beneath> {
         self.check_owner()?;
-        self.dir()
+        let dir = self.dir()?;
+        if dir.is_removed()? {
+            let why =
+                "the store's directory was removed under the handle: what is written to it is gone with it";
+            return Err(io::Error::other(why));
+        }
+        Ok(dir)
     }
 
     fn check_owner(&self) -> io::Result<()> {

@@ -366,6 +366,7 @@ fn losses(lost: &[Lost]) -> String {
         Lost::SnapshotPointer { group, index } => format!("snapshot {group} {index}"),
         Lost::GroupEvent { group } => format!("event {group}"),
         Lost::Unnamed { from, to } => format!("unnamed {from} {to}"),
+        Lost::Unsound { position, group } => format!("unsound {position} {group}"),
         Lost::State { segment } => format!("state {segment}"),
         Lost::File { name } => format!("file {name}"),
     };

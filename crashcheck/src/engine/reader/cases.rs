@@ -219,6 +219,9 @@ fn change_segment(bases: &Bases, r: &mut Random, image: &mut Image, standing: &S
                 change_frame(r, &mut bytes, at);
                 mend::frame(&mut bytes, at, &standing.place);
             }
+            if r.below(2) == 0 {
+                mend::whole(&mut bytes, &standing.place);
+            }
         }
     }
     *content = Content::from_bytes(&bytes);

@@ -26,8 +26,23 @@ pub(super) fn noise(random: &mut Random, len: usize) -> Vec<u8> {
 }
 
 /// Numbers at the edges of lengths, counts and positions.
-const EDGES: [u64; 12] =
-    [0, 1, 2, 127, 128, 511, 512, 4096, 1 << 31, u32::MAX as u64, u64::MAX - 1, u64::MAX];
+const EDGES: [u64; 15] = [
+    0,
+    1,
+    2,
+    127,
+    128,
+    511,
+    512,
+    4096,
+    1 << 31,
+    u32::MAX as u64,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    u64::MAX - 1,
+    u64::MAX,
+];
 
 /// Changes some bytes of a range: a bit, a byte, or a number of 1 to 8 bytes.
 pub(super) fn poke(random: &mut Random, bytes: &mut [u8], range: Range<usize>) {

@@ -1,11 +1,13 @@
 //! Checksums that agree with whatever was changed, so that a change gets past them.
 //!
-//! I own where each checksum of the format stands and what it covers. I change nothing else.
+//! I own where each checksum of the format stands and what it covers, and for a whole segment where its frames
+//! stand and which follows which. I change nothing else.
 
 use std::ops::Range;
 
 use seawall::checksum::{crc, seed};
-use seawall::frame::{self, FrameKind, Place};
+use seawall::frame::{self, FrameKind, Header, Place, Probe};
+use seawall::record::{put_items, take_items};
 use seawall::segment::{header, trailer};
 use seawall::snapshot::format::{chunk, manifest};
 use seawall::vfs::mem::MemVfs;
@@ -109,4 +111,83 @@ pub(super) fn manifest(bytes: &mut [u8]) -> [u8; 32] {
         bytes[end..].copy_from_slice(hash.as_bytes());
     }
     *blake3::hash(bytes).as_bytes()
+}
+
+/// Header, frames and footer; the frames that follow each other are chained.
+pub(super) fn whole(bytes: &mut [u8], place: &Place) {
+    segment_header(bytes);
+    let mut next = place.unit as usize;
+    let wide = |at: &Range<usize>| u64::from_le_bytes(bytes[at.clone()].try_into().expect("eight bytes"));
+    let (mut first, mut chain) = (wide(&header::CUT_POSITION).wrapping_add(1), wide(&header::CUT_CHAIN));
+    for at in (next..bytes.len().saturating_sub(frame::HEADER_LEN)).step_by(place.unit as usize) {
+        if bytes[at..at + 4] != frame::MAGIC {
+            continue;
+        }
+        stand(bytes, at, place);
+        if at == next {
+            bytes[at..][frame::field::FIRST].copy_from_slice(&first.to_le_bytes());
+            bytes[at..][frame::field::CHAIN].copy_from_slice(&chain.to_le_bytes());
+        }
+        payloads(bytes, at, place);
+        frame(bytes, at, place);
+        let Some(header) = believed(bytes, at, place).filter(|_| at == next) else { continue };
+        first = header.first.0.wrapping_add(u64::from(header.records));
+        chain = header.chain_after();
+        next = at + header.span() as usize;
+    }
+    stamp_trailer(bytes, place);
+    footer(bytes, place);
+}
+
+/// Says of a frame that it stands where it does.
+fn stand(bytes: &mut [u8], at: usize, place: &Place) {
+    let raw = &mut bytes[at..];
+    raw[frame::field::STORE].copy_from_slice(&place.store);
+    raw[frame::field::SEGMENT].copy_from_slice(&place.segment.0.to_le_bytes());
+    raw[frame::field::EPOCH].copy_from_slice(&place.epoch.0.to_le_bytes());
+    let offset = u32::try_from(at).unwrap_or(u32::MAX);
+    raw[frame::field::OFFSET].copy_from_slice(&offset.to_le_bytes());
+}
+
+pub(super) fn believed(bytes: &[u8], at: usize, place: &Place) -> Option<Header> {
+    let offset = u32::try_from(at).ok()?;
+    match frame::probe::<MemVfs>(&bytes[at..], place, offset) {
+        Probe::Frame(header) => Some(*header),
+        _ => None,
+    }
+}
+
+/// Makes the checksums that a frame's directory gives hold, if it parses and is as long afterwards.
+fn payloads(bytes: &mut [u8], at: usize, place: &Place) {
+    let length = |field: std::ops::Range<usize>| {
+        u32::from_le_bytes(bytes[at..][field].try_into().expect("four bytes")) as usize
+    };
+    let names = frame::HEADER_LEN..frame::HEADER_LEN.saturating_add(length(frame::field::DIRECTORY_LEN));
+    let mut payload = names.end.saturating_add(length(frame::field::ECHO_LEN));
+    let raw = &mut bytes[at..];
+    let Some(mut items) = raw.get(names.clone()).and_then(|names| take_items(names, false)) else { return };
+    let salt = place.salt::<MemVfs>();
+    for item in &mut items {
+        for (n, (len, sum)) in (0..).zip(&mut item.sizes) {
+            let end = payload.saturating_add(*len as usize);
+            let Some(data) = raw.get(payload..end) else { return };
+            *sum = crc(seed(u64::from(item.name.at(n).seed(salt))), data);
+            payload = end;
+        }
+    }
+    let mut coded = Vec::new();
+    put_items(&mut coded, &items, false);
+    if coded.len() == names.len() {
+        raw[names].copy_from_slice(&coded);
+    }
+}
+
+fn stamp_trailer(bytes: &mut [u8], place: &Place) {
+    let Some(at) = bytes.len().checked_sub(trailer::LEN) else { return };
+    let raw = &mut bytes[at..];
+    if raw[trailer::MAGIC] == *b"SEAWEND\0" {
+        raw[trailer::STORE].copy_from_slice(&place.store);
+        raw[trailer::SEGMENT].copy_from_slice(&place.segment.0.to_le_bytes());
+        raw[trailer::EPOCH].copy_from_slice(&place.epoch.0.to_le_bytes());
+    }
 }

@@ -69,7 +69,7 @@ impl Beneath {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile if stat.st_nlink <= 1 || access == Access::Again => Ok(file),
                 FileType::RegularFile => Err(Unusual("a file with a second name (hard link)").into()),
-                FileType::Directory => Err(Errno::ISDIR.into()),
+                FileType::Directory => Err(a_directory()),
                 _ => Err(Unusual("no regular file").into()),
             }
         })
@@ -131,6 +131,11 @@ impl Beneath {
         Ok(names)
     }
 
+    /// Whether the directory itself has no name any more: what is made in it goes with the last descriptor.
+    pub(super) fn is_removed(&self) -> io::Result<bool> {
+        Ok(fs::fstat(&self.0)?.st_nlink == 0)
+    }
+
     /// Bytes that an unprivileged writer may still take.
     pub(super) fn available_space(&self) -> io::Result<u64> {
         let stat = fs::fstatvfs(&self.0)?;
@@ -142,12 +147,18 @@ impl Beneath {
     }
 }
 
+fn a_directory() -> io::Error {
+    Unusual("a directory").of_kind(io::ErrorKind::IsADirectory)
+}
+
 /// The error of opening a name, which says so if it stands for what no store has there.
 fn unusual(dir: impl AsFd, name: &str, error: Errno) -> io::Error {
     let kind =
         || fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|s| FileType::from_raw_mode(s.st_mode));
     match error {
         Errno::LOOP | Errno::NOTDIR if kind() == Ok(FileType::Symlink) => Unusual("a symbolic link").into(),
+        Errno::NOTDIR => Unusual("no directory").of_kind(io::ErrorKind::NotADirectory),
+        Errno::ISDIR => a_directory(),
         Errno::NXIO => Unusual("no regular file").into(),
         other => refused(other),
     }
