@@ -33,6 +33,7 @@ pub mod sandbox;
 pub mod scene;
 pub mod search;
 pub mod sites;
+pub mod stream;
 pub mod symbols;
 pub mod tape;
 pub mod tracer;

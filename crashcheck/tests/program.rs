@@ -29,6 +29,8 @@ mod pages;
 mod promises;
 #[path = "program/roles.rs"]
 mod roles;
+#[path = "program/talk.rs"]
+mod talk;
 #[path = "program/tool.rs"]
 mod tool;
 

@@ -169,7 +169,7 @@ fn record_in(room: &Room, settings: &Settings) -> anyhow::Result<Recorded> {
     let ended = guests.spawn(&mut command).and_then(|mut child| {
         // The command holds the outputs open: without it they end with the workload.
         drop(command);
-        Ok(guests.wait(&mut child, settings.workload_limit)?)
+        Ok(guests.wait(&mut child, settings.workload_limit, &mut || Ok(()))?)
     });
     recording.mark(END)?;
     drop(guests);

@@ -16,6 +16,7 @@ use anyhow::Context;
 
 use crate::block::guests::{End, Guests};
 use crate::block::room::Room;
+use crate::program::stream::{Inlet, Keep};
 
 /// How states are judged.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Checker {
     /// How long it may take.
     pub limit: Duration,
 }
+
+/// How much of a command's last words is kept.
+const TAIL: usize = 8192;
 
 /// The file that names the acknowledgements for a checker.
 pub const ACKS: &str = "acks";
@@ -43,7 +47,8 @@ impl Checker {
         let Some(command) = &self.command else { return Ok(opens(&room.mount_point())) };
         let file = room.file(ACKS);
         fs::write(&file, acks.iter().flat_map(|ack| [ack, "\n"]).collect::<String>())?;
-        let words = room.file("words");
+        let (words, writer) = io::pipe()?;
+        let mut words = Inlet::new(words, Keep::Last(TAIL))?;
         let mut child = guests.spawn(
             Command::new("/bin/sh")
                 .args(["-c", command])
@@ -52,20 +57,24 @@ impl Checker {
                 .env("CRASHCHECK_ACKS", &file)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(File::create(&words)?),
+                .stderr(writer),
         )?;
-        Ok(match guests.wait(&mut child, self.limit).context("waiting for the checker")? {
-            End::Exited(status) if status.success() => Ok(()),
-            End::Exited(status) => Err(reason(status, &words)),
-            End::TimedOut => Err(format!("the checker took longer than {} s", self.limit.as_secs())),
-        })
+        Ok(
+            match guests
+                .wait(&mut child, self.limit, &mut || words.take())
+                .context("waiting for the checker")?
+            {
+                End::Exited(status) if status.success() => Ok(()),
+                End::Exited(status) => Err(reason(status, words.bytes())),
+                End::TimedOut => Err(format!("the checker took longer than {} s", self.limit.as_secs())),
+            },
+        )
     }
 }
 
 /// The last line that was said, or how it ended.
-fn reason(status: ExitStatus, words: &Path) -> String {
-    let said = fs::read(words).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
+fn reason(status: ExitStatus, words: &[u8]) -> String {
+    let said = String::from_utf8_lossy(words);
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
     match (status.signal(), last) {
         (Some(signal), _) => format!("the checker was killed by signal {signal}"),

@@ -73,15 +73,22 @@ impl<'a> Guests<'a> {
         child.with_context(|| format!("{} does not start", command.get_program().display()))
     }
 
-    /// Waits for a guest, for so long.
+    /// Waits for a guest, for so long, and attends to what it says meanwhile and after its end.
     ///
     /// # Errors
-    /// If it cannot be waited for.
-    pub fn wait(&mut self, child: &mut Child, limit: Duration) -> io::Result<End> {
+    /// If it cannot be waited for, or attended to.
+    pub fn wait(
+        &mut self,
+        child: &mut Child,
+        limit: Duration,
+        attend: &mut dyn FnMut() -> io::Result<()>,
+    ) -> io::Result<End> {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_micros(200);
         loop {
-            if let Some(status) = child.try_wait()? {
+            let ended = child.try_wait()?;
+            attend()?;
+            if let Some(status) = ended {
                 return Ok(End::Exited(status));
             }
             if Instant::now() >= deadline {

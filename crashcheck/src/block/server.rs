@@ -29,6 +29,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use crate::block::log::{ACK, FULL, LogWriter, SECTOR};
+use crate::program::stream::{Lines, MOST_LINE, read_present};
 
 /// The hidden subcommand that the server is.
 pub const SERVER: &str = "block-server";
@@ -111,30 +112,37 @@ fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
     recorder.lock().expect("no panic while it is held")
 }
 
-/// A FIFO and the beginning of a line that has come out of it.
+/// A FIFO of lines.
 #[derive(Debug)]
-struct Lines {
-    fifo: File,
-    begun: Vec<u8>,
+struct Fifo {
+    from: File,
+    lines: Lines,
 }
 
-impl Lines {
+impl Fifo {
     /// A FIFO that never ends: it is open for writing too.
     fn open(path: &PathBuf) -> anyhow::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        Ok(Self { fifo: options.open(path).context("a FIFO")?, begun: Vec::new() })
+        Ok(Self { from: options.open(path).context("a FIFO")?, lines: Lines::default() })
     }
 
-    /// The lines that are there now.
+    /// The lines that are there now; of one that is too long, its beginning.
     fn take(&mut self) -> Vec<String> {
-        let mut chunk = [0; 4096];
-        while let Ok(n @ 1..) = (&self.fifo).read(&mut chunk) {
-            self.begun.extend_from_slice(&chunk[..n]);
+        let Self { from, lines } = self;
+        let mut whole = Vec::new();
+        let read = read_present(from, &mut |piece| {
+            lines.take(piece, &mut |line, over| {
+                if over {
+                    let _ = writeln!(io::stderr(), "crashcheck: a line was cut after {MOST_LINE} bytes");
+                }
+                whole.push(line.to_owned());
+            });
+        });
+        if let Err(e) = read {
+            let _ = writeln!(io::stderr(), "crashcheck: the output of the workload cannot be read: {e}");
         }
-        let end = self.begun.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let whole: Vec<u8> = self.begun.drain(..end).collect();
-        String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
+        whole
     }
 }
 
@@ -144,15 +152,15 @@ struct Recorder {
     log: Option<LogWriter<BufWriter<File>>>,
     max_log: u64,
     full: bool,
-    marks: Lines,
-    output: Vec<Lines>,
+    marks: Fifo,
+    output: Vec<Fifo>,
 }
 
 impl Recorder {
     fn new(args: &ServerArgs) -> anyhow::Result<Self> {
         let log = LogWriter::new(BufWriter::new(File::create(&args.log).context("the log")?))?;
-        let output = args.output.iter().map(Lines::open).collect::<anyhow::Result<Vec<_>>>()?;
-        let marks = Lines::open(&args.marks)?;
+        let output = args.output.iter().map(Fifo::open).collect::<anyhow::Result<Vec<_>>>()?;
+        let marks = Fifo::open(&args.marks)?;
         Ok(Self { log: Some(log), max_log: args.max_log, full: false, marks, output })
     }
 
@@ -161,7 +169,7 @@ impl Recorder {
         for text in self.marks.take() {
             let _ = self.stamp(0, |log| log.mark(&text));
         }
-        for text in self.output.iter_mut().flat_map(Lines::take).collect::<Vec<_>>() {
+        for text in self.output.iter_mut().flat_map(Fifo::take).collect::<Vec<_>>() {
             if text.starts_with(ACK) {
                 let _ = self.stamp(0, |log| log.mark(&text));
             } else {

@@ -3,21 +3,22 @@
 //! I own the conversation. One-shot: the command is run for each state; exit 0 is a pass, anything else a
 //! failure whose reason is the last line of its standard error. Persistent: it is started once, gets one
 //! JSON line for each state and answers with one; it is started again after it died. A signal, a
-//! sanitizer's report and silence beyond the time limit are failures. With an [`Expect`] the command is the
+//! sanitizer's report and silence beyond the time limit are failures. What a command may say is bounded ([`stream`](super::stream)), and an answer that nobody
+//! asked for ends the run: it cannot be told which state it is about. With an [`Expect`] the command is the
 //! program's own, run for each state, and what it prints is judged here. Nothing that a one-shot command
 //! started outlives its answer. I run as the first process of a namespace ([`super::sandbox`]).
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,9 +27,14 @@ use crate::program::expect::Expect;
 use crate::program::recording::Note;
 use crate::program::rights::{self, Rights};
 use crate::program::sandbox;
+use crate::program::stream::{Inlet, Keep, Outlet, ready};
 
 /// How much of a command's last words is kept.
 const TAIL: usize = 8192;
+/// How much a command may print of which the output is judged.
+const MOST_OUTPUT: usize = 64 << 20;
+/// How long an answer may be.
+const MOST_ANSWER: usize = 1 << 20;
 /// What a sanitizer writes before it goes on or exits with 0.
 const SANITIZERS: [&str; 4] = [
     "SUMMARY: AddressSanitizer",
@@ -132,10 +138,9 @@ struct Acks {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    input: ChildStdin,
-    output: ChildStdout,
-    errors: PipeReader,
-    tail: Vec<u8>,
+    input: Outlet,
+    output: Inlet,
+    errors: Inlet,
 }
 
 #[derive(Deserialize)]
@@ -224,22 +229,27 @@ impl Checker {
 
     /// Runs a command to its end; what it printed, if that is to be kept.
     fn run(&self, words: &[String], keep: bool) -> anyhow::Result<Result<String, Reason>> {
-        let (mut errors, writer) = io::pipe()?;
-        let mut output = keep.then(|| memory(c"output")).transpose()?;
-        let stdout = output.as_ref().map_or(Ok(Stdio::null()), |file| file.try_clone().map(Stdio::from))?;
+        let (errors, writer) = io::pipe()?;
+        let mut streams = vec![Inlet::new(errors, Keep::Last(TAIL))?];
+        let mut stdout = Stdio::null();
+        if keep {
+            let (output, writer) = io::pipe()?;
+            streams.push(Inlet::new(output, Keep::First(MOST_OUTPUT))?);
+            stdout = Stdio::from(writer);
+        }
         let child = self.start(words, |command| {
             command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::from(writer));
         })?;
-        let status = wait(&child, &mut errors, self.limit())?;
+        let ended = wait(&child, &mut streams, self.limit())?;
         // What it left running would disturb the next state.
         sandbox::end_all_others();
-        let (status, tail) = status;
-        Ok(match status {
-            None => Err(self.silence()),
-            Some(status) => match judge(status, &tail) {
-                Ok(()) => Ok(output.as_mut().map_or(Ok(String::new()), whole)?),
-                Err(reason) => Err(reason),
-            },
+        let said = |stream: &Inlet| String::from_utf8_lossy(stream.bytes()).into_owned();
+        Ok(match ended {
+            Ended::TooLate => Err(self.silence()),
+            Ended::TooMuch => Err(format!("it printed more than {MOST_OUTPUT} bytes: print less")),
+            Ended::With(status) => {
+                judge(status, streams[0].bytes()).map(|()| streams.get(1).map_or(String::new(), said))
+            }
         })
     }
 
@@ -249,83 +259,111 @@ impl Checker {
 
     fn ask(&mut self, acks: &[String], pending: &str) -> anyhow::Result<Result<(), Reason>> {
         if self.process.is_none() {
-            let (errors, writer) = io::pipe()?;
-            let mut child = self.start(&self.options.command, |command| {
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(writer));
-            })?;
-            let (input, output) = (child.stdin.take(), child.stdout.take());
-            let (input, output) = (input.context("its input")?, output.context("its output")?);
-            self.process = Some(Process { child, input, output, errors, tail: Vec::new() });
+            self.process = Some(self.begin()?);
         }
         let limit = self.limit();
         let process = self.process.as_mut().expect("it was started");
         let line = json!({ "dir": self.dir, "acks": acks, "pending": pending }).to_string() + "\n";
-        let answer = match process.input.write_all(line.as_bytes()) {
-            Ok(()) => process.answer(limit)?,
-            Err(_) => Said::Died,
-        };
-        match answer {
-            Said::Line(line) => match serde_json::from_str::<Answer>(&line) {
-                Ok(Answer { ok: true, .. }) => Ok(Ok(())),
-                Ok(Answer { reason, .. }) => Ok(Err(reason)),
-                Err(_) => Ok(Err(format!("the checker answered with no JSON object with \"ok\": {line}"))),
-            },
+        let reason = match process.answer(&line, limit)? {
+            Said::Line(line) => {
+                return match serde_json::from_str::<Answer>(&line) {
+                    Ok(Answer { ok: true, .. }) => Ok(Ok(())),
+                    Ok(Answer { reason, .. }) => Ok(Err(reason)),
+                    Err(_) => {
+                        Ok(Err(format!("the checker answered with no JSON object with \"ok\": {line}")))
+                    }
+                };
+            }
+            Said::Unasked(line) => bail!(
+                "the checker gave an answer that nobody asked for, {line:?}: it must answer each line with one line, \
+                 and print nothing else on its standard output"
+            ),
             Said::Died => {
-                let mut process = self.process.take().expect("it was started");
-                let (status, tail) = wait(&process.child, &mut process.errors, limit)?;
-                sandbox::end_all_others();
-                process.tail.extend(tail);
-                Ok(Err(match status.map(|status| judge(status, &process.tail)) {
-                    Some(Err(reason)) => reason,
-                    _ => "the checker ended without an answer".to_owned(),
-                }))
+                let ended = wait(&process.child, std::slice::from_mut(&mut process.errors), limit)?;
+                match ended {
+                    Ended::With(status) => judge(status, process.errors.bytes())
+                        .err()
+                        .unwrap_or_else(|| "the checker ended without an answer".to_owned()),
+                    _ => "the checker closed its output without an answer".to_owned(),
+                }
             }
-            Said::Nothing => {
-                self.process = None;
-                sandbox::end_all_others();
-                Ok(Err(self.silence()))
+            Said::TooMuch => {
+                format!(
+                    "the answer is longer than {MOST_ANSWER} bytes: the checker must end it with a new line"
+                )
             }
-        }
+            Said::Nothing => self.silence(),
+            Said::Deaf => {
+                format!(
+                    "{}: the checker does not read its standard input to the end of the line",
+                    self.silence()
+                )
+            }
+        };
+        self.process = None;
+        sandbox::end_all_others();
+        Ok(Err(reason))
+    }
+
+    /// Starts the command that is asked about every state.
+    fn begin(&self) -> anyhow::Result<Process> {
+        let (errors, writer) = io::pipe()?;
+        let mut child = self.start(&self.options.command, |command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(writer));
+        })?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        Ok(Process {
+            child,
+            input: Outlet::new(input.context("its input")?)?,
+            output: Inlet::new(output.context("its output")?, Keep::First(MOST_ANSWER))?,
+            errors: Inlet::new(errors, Keep::Last(TAIL))?,
+        })
     }
 }
 
 enum Said {
     Line(String),
+    Unasked(String),
+    TooMuch,
     Died,
     Nothing,
+    Deaf,
 }
 
 impl Process {
-    /// The next line of its output, in time.
-    fn answer(&mut self, limit: Duration) -> anyhow::Result<Said> {
-        let end = Instant::now() + limit;
-        let mut line: Vec<u8> = Vec::new();
-        let mut buffer = [0; 4096];
-        let mut mute = false;
+    /// Asks, and gives the next line of its output, in time.
+    fn answer(&mut self, line: &str, limit: Duration) -> anyhow::Result<Said> {
+        let until = Instant::now() + limit;
+        self.output.take()?;
+        if self.output.has_words() {
+            return Ok(Said::Unasked(self.first_words()));
+        }
+        self.input.give(line.as_bytes());
         loop {
-            let Some(left) = end.checked_duration_since(Instant::now()) else { return Ok(Said::Nothing) };
-            let mut polled = vec![PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
-            if !mute {
-                polled.push(PollFd::new(self.errors.as_fd(), PollFlags::POLLIN));
+            if self.input.push().is_err() {
+                return Ok(Said::Died);
             }
-            wait_for(&mut polled, left)?;
-            let ready: Vec<bool> = polled.iter().map(is_ready).collect();
-            if ready.get(1) == Some(&true) {
-                let n = self.errors.read(&mut buffer)?;
-                mute = n == 0;
-                keep_tail(&mut self.tail, &buffer[..n]);
+            if !ready(&[self.output.wanted(), self.errors.wanted(), self.input.wanted()], until)? {
+                return Ok(if self.input.is_done() { Said::Nothing } else { Said::Deaf });
             }
-            if ready[0] {
-                let n = self.output.read(&mut buffer)?;
-                if n == 0 {
-                    return Ok(Said::Died);
-                }
-                line.extend_from_slice(&buffer[..n]);
-                if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-                    return Ok(Said::Line(String::from_utf8_lossy(&line[..end]).into_owned()));
-                }
+            self.errors.take()?;
+            self.output.take()?;
+            if let Some(line) = self.output.line() {
+                let unasked = self.output.has_words() || !self.input.is_done();
+                return Ok(if unasked { Said::Unasked(line) } else { Said::Line(line) });
+            }
+            if self.output.is_over() {
+                return Ok(Said::TooMuch);
+            }
+            if self.output.is_closed() {
+                return Ok(Said::Died);
             }
         }
+    }
+
+    /// The beginning of what it says.
+    fn first_words(&self) -> String {
+        String::from_utf8_lossy(self.output.bytes()).trim().chars().take(80).collect()
     }
 }
 
@@ -349,58 +387,36 @@ fn memory(name: &CStr) -> anyhow::Result<File> {
     Ok(File::from(made.context("a file in memory")?))
 }
 
-/// What was written to a file, as text.
-fn whole(file: &mut File) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// How a command ended.
+enum Ended {
+    With(ExitStatus),
+    /// It did not in time.
+    TooLate,
+    /// It said more than is kept from the beginning.
+    TooMuch,
 }
 
-fn is_ready(fd: &PollFd<'_>) -> bool {
-    fd.any().unwrap_or(false)
-}
-
-fn wait_for(polled: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<bool> {
-    let millis = i32::try_from(limit.as_millis() + 1).unwrap_or(i32::MAX);
-    match poll(polled, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    tail.extend_from_slice(bytes);
-    let over = tail.len().saturating_sub(TAIL);
-    tail.drain(..over);
-}
-
-/// Waits for a process and keeps the end of what it says; `None` if it does not end in time.
-fn wait(
-    child: &Child,
-    errors: &mut PipeReader,
-    limit: Duration,
-) -> anyhow::Result<(Option<ExitStatus>, Vec<u8>)> {
+/// Waits for a process, and takes what it says.
+fn wait(child: &Child, streams: &mut [Inlet], limit: Duration) -> anyhow::Result<Ended> {
     let pid = Pid::from_raw(child.id().cast_signed()).context("a process has a number")?;
     let process: OwnedFd = pidfd_open(pid, PidfdFlags::empty()).context("watching the checker")?;
-    let end = Instant::now() + limit;
-    let (mut tail, mut buffer, mut mute) = (Vec::new(), [0; 4096], false);
+    let end = Some((process.as_fd(), PollFlags::POLLIN));
+    let until = Instant::now() + limit;
     loop {
-        let Some(left) = end.checked_duration_since(Instant::now()) else { return Ok((None, tail)) };
-        let mut polled = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-        if !mute {
-            polled.push(PollFd::new(errors.as_fd(), PollFlags::POLLIN));
+        let wanted: Vec<_> = streams.iter().map(Inlet::wanted).chain([end]).collect();
+        if !ready(&wanted, until)? {
+            return Ok(Ended::TooLate);
         }
-        wait_for(&mut polled, left)?;
-        let (ended, says) = (is_ready(&polled[0]), polled.get(1).is_some_and(is_ready));
-        if says {
-            let n = errors.read(&mut buffer)?;
-            mute = n == 0;
-            keep_tail(&mut tail, &buffer[..n]);
-        } else if ended {
+        drop(wanted);
+        let has_ended = ready(&[end], Instant::now())?;
+        // After its end: what it said last is there.
+        streams.iter_mut().try_for_each(Inlet::take)?;
+        if streams.iter().any(|stream| stream.is_over()) {
+            return Ok(Ended::TooMuch);
+        }
+        if has_ended {
             let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.id().cast_signed()), None)?;
-            return Ok((Some(exit_status(status)), tail));
+            return Ok(Ended::With(exit_status(status)));
         }
     }
 }

@@ -8,17 +8,15 @@
 //! nothing more.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
-
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::core::trace::{Ino, Op, Step};
 use crate::program::recording::{Gap, Meta, Note, Recording, Task};
 use crate::program::sites::Sites;
+use crate::program::stream::{Lines, MOST_LINE, read_present, unwaiting};
 
 pub mod tree;
 mod whole;
@@ -72,9 +70,9 @@ pub struct Who {
 /// A stream of the program's output: passed on, and read for what the program says of itself.
 #[derive(Debug)]
 pub struct Pipe {
-    from: io::PipeReader,
+    from: File,
     to: Onward,
-    line: Vec<u8>,
+    lines: Lines,
     closed: bool,
 }
 
@@ -95,52 +93,45 @@ impl Pipe {
     /// # Errors
     /// If the pipe cannot be set up.
     pub fn new(from: io::PipeReader, to: Onward) -> io::Result<Self> {
-        let flags = OFlag::from_bits_retain(fcntl(from.as_fd(), FcntlArg::F_GETFL)?);
-        fcntl(from.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { from, to, line: Vec::new(), closed: false })
+        Ok(Self { from: unwaiting(from)?, to, lines: Lines::default(), closed: false })
     }
 
-    /// Passes on what is there, and gives what is said in it.
-    fn drain(&mut self, said: &mut Vec<Note>) {
-        let mut buffer = [0; 4096];
-        while !self.closed {
-            match self.from.read(&mut buffer) {
-                Ok(0) => self.closed = true,
-                Ok(n) => {
-                    self.pass_on(&buffer[..n]);
-                    self.take(&buffer[..n], said);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    self.closed = e.kind() != io::ErrorKind::WouldBlock;
-                    return;
-                }
-            }
-        }
+    /// Passes on what is there, and gives what is said in it. A stream that cannot be read has ended.
+    fn drain(&mut self, said: &mut Vec<Said>) {
+        let Self { from, to, lines, closed } = self;
+        *closed = *closed
+            || read_present(from, &mut |bytes| {
+                to.pass_on(bytes);
+                lines.take(bytes, &mut |line, over| said.extend(says(line, over)));
+            })
+            .unwrap_or(true);
     }
+}
 
+impl Onward {
     /// What the program prints is its own: if nobody takes it, the recording goes on.
-    fn pass_on(&self, bytes: &[u8]) {
-        let _ = match self.to {
-            Onward::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
-            Onward::Stderr => io::stderr().write_all(bytes),
-            Onward::Nowhere => Ok(()),
+    fn pass_on(self, bytes: &[u8]) {
+        let _ = match self {
+            Self::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+            Self::Stderr => io::stderr().write_all(bytes),
+            Self::Nowhere => Ok(()),
         };
     }
+}
 
-    fn take(&mut self, bytes: &[u8], said: &mut Vec<Note>) {
-        for byte in bytes {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                continue;
-            }
-            let line = String::from_utf8_lossy(&self.line);
-            let line = line.trim_end_matches('\r');
-            let ack = line.strip_prefix(ACK).map(|text| Note::Ack(text.to_owned()));
-            said.extend(ack.or_else(|| line.strip_prefix(BEGIN).map(|text| Note::Begin(text.to_owned()))));
-            self.line.clear();
-        }
-    }
+/// What a line says.
+#[derive(Debug)]
+enum Said {
+    Note(Note),
+    /// It would have said something, and is too long.
+    TooMuch,
+}
+
+/// What a line says, of which there was more if it is `over`.
+fn says(line: &str, over: bool) -> Option<Said> {
+    let ack = line.strip_prefix(ACK).map(|text| Note::Ack(text.to_owned()));
+    let note = ack.or_else(|| line.strip_prefix(BEGIN).map(|text| Note::Begin(text.to_owned())))?;
+    Some(if over { Said::TooMuch } else { Said::Note(note) })
 }
 
 impl Tape {
@@ -177,7 +168,15 @@ impl Tape {
         let mut reel = lock(&self.inner);
         let mut said = Vec::new();
         lock(&self.pipes).iter_mut().for_each(|pipe| pipe.drain(&mut said));
-        said.into_iter().for_each(|note| reel.say(note));
+        for said in said {
+            match said {
+                Said::Note(note) => reel.say(note),
+                Said::TooMuch => reel.gap(
+                    String::new(),
+                    &format!("what the program said of itself in a line of more than {MOST_LINE} bytes is not known"),
+                ),
+            }
+        }
         reel
     }
 

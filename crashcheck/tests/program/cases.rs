@@ -15,6 +15,7 @@ use super::hostile;
 use super::killed;
 use super::pages;
 use super::promises;
+use super::talk;
 use super::tool::{Bench, signal, traces_of, until};
 
 /// The cases by name.
@@ -58,6 +59,10 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("random_states_end_when_nothing_new_comes", promises::exhausted),
     ("a_search_goes_on_where_it_ended", promises::resumed),
     ("a_search_that_ended_early_is_no_pass", promises::cut_short),
+    ("a_checker_that_does_not_read_is_not_waited_for", talk::deaf),
+    ("an_answer_that_nobody_asked_for_is_refused", talk::unasked),
+    ("a_checker_that_talks_for_ever_is_bounded", talk::endless),
+    ("a_program_that_talks_for_ever_is_bounded", talk::endless_programs),
     ("calls_alone_tell_the_same_steps_as_a_file_system", alone::same_steps),
     ("calls_alone_tell_what_threads_do_side_by_side", alone::threads),
     ("stores_are_found_by_comparison", alone::stores),

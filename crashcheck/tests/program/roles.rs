@@ -70,6 +70,11 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "check-dies" => process::abort(),
         "check-leaves-a-child" => spawn(&dir),
         "serve-publish" => serve(check_publish),
+        "serve-twice" => serve(|dir| check_publish(dir).inspect(|()| println!("{{\"ok\": true}}"))),
+        "serve-before" => {
+            println!("{{\"ok\": true}}");
+            serve(check_publish)
+        }
         "serve-and-die" => serve(|dir| check_publish(dir).inspect_err(|_| process::abort())),
         _ => Err(io::Error::other(format!("no role {role}"))),
     };
