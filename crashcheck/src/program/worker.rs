@@ -257,12 +257,16 @@ impl Crew {
     /// Gives a job; its number.
     ///
     /// # Errors
-    /// If every worker has died.
+    /// If every worker has ended: what the first of them said.
     pub fn give(&mut self, loss: &Loss) -> anyhow::Result<u64> {
         let number = self.next;
         let jobs = self.jobs.as_ref().context("the workers were sent home")?;
         let job = Job { loss: loss.clone(), dropped: self.dropped };
-        jobs.send((number, job)).map_err(|_| anyhow!("the workers have died"))?;
+        if jobs.send((number, job)).is_err() {
+            // They said why before they ended, and nobody has taken it yet.
+            let why = self.done.try_iter().find_map(|(_, outcome)| outcome.err());
+            return Err(why.unwrap_or_else(|| anyhow!("the workers have died")));
+        }
         self.next += 1;
         self.waiting += 1;
         Ok(number)
@@ -330,5 +334,28 @@ fn converse(input: &mut ChildStdin, output: &mut BufReader<ChildStdout>, job: &J
     match reply.broken {
         Some(broken) => Err(anyhow!(broken)),
         None => Ok(reply.reason.map_or(Ok(()), Err)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Workers that have ended, and what they had said.
+    fn ended(said: Vec<Outcome>) -> Crew {
+        let (jobs, _) = sync_channel(1);
+        let (tell, done) = channel();
+        let waiting = said.len() as u64;
+        (0..).zip(said).for_each(|said| tell.send(said).unwrap());
+        Crew { jobs: Some(jobs), done, wards: Vec::new(), waiting, next: waiting, most: 4, dropped: None }
+    }
+
+    #[test]
+    fn who_finds_no_worker_learns_why() {
+        let loss = Loss::default();
+        let mut crew = ended(vec![Ok(Ok(())), Err(anyhow!("an answer that nobody asked for"))]);
+        assert_eq!(crew.give(&loss).unwrap_err().to_string(), "an answer that nobody asked for");
+        let mut crew = ended(Vec::new());
+        assert_eq!(crew.give(&loss).unwrap_err().to_string(), "the workers have died");
     }
 }
