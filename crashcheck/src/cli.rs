@@ -106,6 +106,8 @@ enum Command {
     #[command(hide = true)]
     BlockInit,
     #[command(hide = true)]
+    BlockHands,
+    #[command(hide = true)]
     BlockServer(ServerArgs),
     #[command(hide = true)]
     Sweeper,
@@ -261,6 +263,7 @@ pub fn main() -> ExitCode {
         Command::Block(args) => block::command::run(&args),
         Command::Calibrate(args) => calibrate::command::run(&args),
         Command::BlockInit => block::guests::init().map(|()| Exit::Pass),
+        Command::BlockHands => block::hands::serve().map(|()| Exit::Pass),
         Command::BlockServer(args) => block::server::serve(&args).map(|()| Exit::Pass),
         Command::Sweeper => swept::sweep().map(|()| Exit::Pass),
         Command::KillChild { dir, seed, cycle } => kill::child(&dir, seed, cycle).map(|()| Exit::Pass),

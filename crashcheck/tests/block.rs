@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crashcheck::block::room::missing;
 use serde_json::Value;
 
+#[path = "block/hostile.rs"]
+mod hostile;
+
 /// Whether there is all that a test needs; if not, it says why.
 fn ready(tools: &[&str]) -> bool {
     let absent = |tool: &&&str| {

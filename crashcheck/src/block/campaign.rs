@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::block::check::Checker;
+use crate::block::check::{Checker, Verdict};
 use crate::block::disk::Disk;
 use crate::block::fs::FileSystem;
 use crate::block::guests::{End, Guests};
@@ -61,6 +61,16 @@ pub struct Settings {
     pub limit: Option<Duration>,
     /// Devices at once.
     pub jobs: usize,
+}
+
+impl Settings {
+    /// What file systems are mounted with: of a log that was read nobody knows who made it.
+    fn options(&self) -> String {
+        match self.load {
+            Some(_) => self.fs.wary_options(&self.mount_options),
+            None => self.fs.options(&self.mount_options),
+        }
+    }
 }
 
 /// States that fail in the same way.
@@ -107,6 +117,10 @@ pub struct Summary {
     pub wide_places: usize,
     /// What failed.
     pub classes: Vec<Class>,
+    /// States that were not looked at whole.
+    pub unfinished: u64,
+    /// Why the first of them was not.
+    pub reason: Option<String>,
 }
 
 /// How it ended without a summary.
@@ -115,7 +129,7 @@ pub enum Stopped {
     /// The workload failed, or the complete state did.
     #[error("HARNESS-BROKEN: {0}")]
     Broken(String),
-    /// The log was full.
+    /// The log was full, or the complete state was not looked at whole.
     #[error("NOT-MEASURED: {0}")]
     NotMeasured(String),
 }
@@ -153,7 +167,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<Recorded> {
 
 fn record_in(room: &Room, settings: &Settings) -> anyhow::Result<Recorded> {
     let base = settings.fs.make(room, settings.size, &settings.mkfs_args)?;
-    let options = settings.fs.options(&settings.mount_options);
+    let options = settings.options();
     let mut recording = Recording::start(room, &base, settings.fs, &options, settings.max_log)?;
     let mut guests = Guests::new(room)?;
     rustix::fs::syncfs(File::open(room.mount_point())?)?;
@@ -169,7 +183,7 @@ fn record_in(room: &Room, settings: &Settings) -> anyhow::Result<Recorded> {
     let ended = guests.spawn(&mut command).and_then(|mut child| {
         // The command holds the outputs open: without it they end with the workload.
         drop(command);
-        Ok(guests.wait(&mut child, settings.workload_limit, &mut || Ok(()))?)
+        guests.wait(&mut child, settings.workload_limit, &mut || Ok(()))
     });
     recording.mark(END)?;
     drop(guests);
@@ -228,10 +242,15 @@ pub fn explore(
     let marks = timeline.marks.len();
     let whole = State { id: "control".to_owned(), disk: timeline.whole(), marks, lost: 0, in_doubt: 0 };
     let control = within(|room| Judge::new(room, settings, &whole.disk, &timeline)?.judge(&whole))?;
-    if let Err(reason) = control {
-        return Err(
-            Stopped::Broken(format!("the control run, after a clean unmount, failed: {reason}")).into()
-        );
+    let control_run = "the control run, after a clean unmount,";
+    match control {
+        Verdict::Holds => {}
+        Verdict::Fails(reason) => {
+            return Err(Stopped::Broken(format!("{control_run} failed: {reason}")).into());
+        }
+        Verdict::Unfinished(reason) => {
+            return Err(Stopped::NotMeasured(format!("{control_run} ended early: {reason}")).into());
+        }
     }
     let started = Instant::now();
     let deadline = settings.limit.map(|limit| started + limit);
@@ -307,8 +326,13 @@ fn work(
             let verdict = judge.judge(&state)?;
             let mut summary = shared.lock().expect("no panic while it is held");
             summary.states += 1;
-            if let Err(reason) = verdict {
-                summary.note(&state, reason);
+            match verdict {
+                Verdict::Holds => {}
+                Verdict::Fails(reason) => summary.note(&state, reason),
+                Verdict::Unfinished(reason) => {
+                    summary.unfinished += 1;
+                    summary.reason.get_or_insert(reason);
+                }
             }
             progress(&summary);
         }
@@ -339,26 +363,32 @@ impl<'a> Judge<'a> {
         whole: &'a Disk,
         timeline: &'a Timeline,
     ) -> anyhow::Result<Self> {
-        let options = settings.fs.options(&settings.mount_options);
+        let options = settings.options();
         Ok(Self { room, settings, whole, timeline, options, parts: None })
     }
 
-    fn judge(&mut self, state: &State) -> anyhow::Result<Result<(), String>> {
+    fn judge(&mut self, state: &State) -> anyhow::Result<Verdict> {
         let (mut guests, presenter) = match self.parts.take() {
             Some(parts) => parts,
             None => {
-                let presenter = Presenter::new(self.room, self.settings.fs, &self.options, self.whole)?;
+                let Settings { fs, checker, .. } = self.settings;
+                let presenter = Presenter::new(self.room, *fs, &self.options, self.whole, checker.limit)?;
                 (Guests::new(self.room)?, presenter)
             }
         };
         if let Err(refused) = presenter.mount(&state.disk)? {
-            self.parts = Some((guests, presenter));
-            return Ok(Err(format!("the file system is not mounted: {refused}")));
+            if presenter.was_late() {
+                drop(guests);
+                presenter.abandon()?;
+            } else {
+                self.parts = Some((guests, presenter));
+            }
+            return Ok(Verdict::Fails(format!("the file system is not mounted: {refused}")));
         }
         let marks = self.timeline.marks[..state.marks].iter();
         let acks: Vec<&str> = marks.filter_map(|mark| mark.strip_prefix(ACK)).collect();
-        let verdict = self.settings.checker.judge(self.room, &mut guests, &acks)?;
-        let alive = guests.is_alive();
+        let verdict = self.settings.checker.judge(self.room, &mut guests, &presenter, &acks)?;
+        let alive = guests.is_alive() && !presenter.was_late();
         // A daemon that a checker left behind would keep the state mounted.
         if alive && presenter.unmount_now()? {
             self.parts = Some((guests, presenter));
@@ -409,11 +439,11 @@ impl Timeline {
     }
 }
 
-/// One state of a recorded run, judged again by its name: the reason if it fails.
+/// One state of a recorded run, judged again by its name.
 ///
 /// # Errors
 /// If there is no such state, or it cannot be mounted here.
-pub fn replay(recorded: Recorded, settings: &Settings, id: &str) -> anyhow::Result<Result<(), String>> {
+pub fn replay(recorded: Recorded, settings: &Settings, id: &str) -> anyhow::Result<Verdict> {
     let timeline = Timeline::new(&recorded.base, recorded.entries, settings.tear);
     let parsed = id.split_once('.').and_then(|(at, choice)| Some((at.parse().ok()?, Choice::parse(choice)?)));
     let (at, choice): (usize, Choice) =

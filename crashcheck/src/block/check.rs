@@ -2,19 +2,20 @@
 //!
 //! I own the two ways to ask: a command (exit 0 is a pass, anything else a failure whose reason is the last
 //! line of its standard error), and without one whether everything can be read and a write goes through.
-//! Time's end, a signal and a file system that is not mounted are failures too. I do not know which state
-//! it is.
+//! Of a command time's end and a signal are failures too. A look that ended at a bound or for want of time is neither
+//! a pass nor a failure. I do not know which state it is.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::block::guests::{End, Guests};
+use crate::block::present::Presenter;
 use crate::block::room::Room;
 use crate::program::stream::{Inlet, Keep};
 
@@ -23,8 +24,31 @@ use crate::program::stream::{Inlet, Keep};
 pub struct Checker {
     /// For `sh -c`; without one, reading and writing is tried.
     pub command: Option<String>,
-    /// How long it may take.
+    /// How long each step of a state may take: to mount it, to judge it, to unmount it.
     pub limit: Duration,
+}
+
+/// What is said of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// All that was asked holds.
+    Holds,
+    /// Something does not, and what.
+    Fails(String),
+    /// Not all was looked at, and why.
+    Unfinished(String),
+}
+
+impl Verdict {
+    /// With at most so many bytes of reasons.
+    #[must_use]
+    pub fn shortened(mut self, most: usize) -> Self {
+        if let Self::Fails(reason) | Self::Unfinished(reason) = &mut self {
+            let cut = (0..=most.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
+            reason.truncate(cut.expect("zero is a boundary"));
+        }
+        self
+    }
 }
 
 /// How much of a command's last words is kept.
@@ -34,7 +58,7 @@ const TAIL: usize = 8192;
 pub const ACKS: &str = "acks";
 
 impl Checker {
-    /// Judges what is mounted: the reason if it fails.
+    /// Judges what is mounted.
     ///
     /// # Errors
     /// If the checker cannot be run at all.
@@ -42,9 +66,10 @@ impl Checker {
         &self,
         room: &Room,
         guests: &mut Guests<'_>,
+        presenter: &Presenter<'_>,
         acks: &[&str],
-    ) -> anyhow::Result<Result<(), String>> {
-        let Some(command) = &self.command else { return Ok(opens(&room.mount_point())) };
+    ) -> anyhow::Result<Verdict> {
+        let Some(command) = &self.command else { return presenter.look() };
         let file = room.file(ACKS);
         fs::write(&file, acks.iter().flat_map(|ack| [ack, "\n"]).collect::<String>())?;
         let (words, writer) = io::pipe()?;
@@ -64,9 +89,11 @@ impl Checker {
                 .wait(&mut child, self.limit, &mut || words.take())
                 .context("waiting for the checker")?
             {
-                End::Exited(status) if status.success() => Ok(()),
-                End::Exited(status) => Err(reason(status, words.bytes())),
-                End::TimedOut => Err(format!("the checker took longer than {} s", self.limit.as_secs())),
+                End::Exited(status) if status.success() => Verdict::Holds,
+                End::Exited(status) => Verdict::Fails(reason(status, words.bytes())),
+                End::TimedOut => {
+                    Verdict::Fails(format!("the checker took longer than {} s", self.limit.as_secs()))
+                }
             },
         )
     }
@@ -81,39 +108,4 @@ fn reason(status: ExitStatus, words: &[u8]) -> String {
         (None, Some(line)) => line.trim().to_owned(),
         (None, None) => format!("the checker ended with {status} and said nothing"),
     }
-}
-
-/// Whether every file can be read, and a new one written, synced and removed.
-fn opens(root: &Path) -> Result<(), String> {
-    let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let mut todo: Vec<PathBuf> = vec![root.to_owned()];
-    while let Some(path) = todo.pop() {
-        let done = if path.is_dir() && !path.is_symlink() {
-            list(&path).map(|entries| todo.extend(entries))
-        } else if path.is_file() {
-            read_through(&path)
-        } else {
-            Ok(())
-        };
-        done.map_err(|e| format!("{} cannot be read: {e}", shown(&path)))?;
-    }
-    let probe = root.join(".crashcheck-probe");
-    let write = || {
-        let mut file = File::create(&probe)?;
-        file.write_all(b"probe")?;
-        file.sync_all()?;
-        fs::remove_file(&probe)
-    };
-    write().map_err(|e: io::Error| format!("a write does not go through: {e}"))
-}
-
-fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
-}
-
-fn read_through(path: &Path) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 16];
-    while file.read(&mut buffer)? > 0 {}
-    Ok(())
 }

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::block::campaign::{self, Settings, Stopped, Summary};
-use crate::block::check::Checker;
+use crate::block::check::{Checker, Verdict};
 use crate::block::fs::FileSystem;
 use crate::cli::{Exit, bar, print, print_json};
 use crate::core::choices::Bounds;
@@ -40,16 +40,18 @@ pub struct BlockArgs {
     /// More arguments of mkfs, separated by spaces
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     mkfs_args: String,
-    /// More options of mount, separated by commas, such as data=writeback
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    /// More options of mount, separated by commas, such as data=writeback. All is mounted with nosuid and nodev, and
+    /// what is loaded with noexec, unless exec is given
+    #[arg(long, default_value = "", allow_hyphen_values = true, value_parser = mount_args)]
     mount_args: String,
     /// A command for sh that judges a state: it runs in the mounted state; exit 0 is a pass, anything else a
     /// failure whose reason is the last line of its standard error. CRASHCHECK_DIR names the directory,
     /// CRASHCHECK_ACKS a file with the acknowledgements seen before the crash, one a line. Without it, all
-    /// files must be readable and a write must go through
+    /// files must be readable and a write must go through; no link is followed, and of many or large files a
+    /// part is read, which is no pass
     #[arg(long)]
     check: Option<String>,
-    /// How long the checker may take for a state, in seconds
+    /// How long each step of a state may take, in seconds: to mount it, to judge it, to unmount it
     #[arg(long, default_value_t = 20)]
     check_seconds: u64,
     /// How long the workload may take, in seconds
@@ -91,6 +93,14 @@ pub struct BlockArgs {
     /// The program and its arguments; it runs in the mount point, and {} in an argument is its path
     #[arg(last = true)]
     workload: Vec<String>,
+}
+
+/// Options of mount that take nothing away from who looks at a stranger's file system.
+fn mount_args(text: &str) -> Result<String, String> {
+    match text.split(',').map(str::trim).find(|option| ["suid", "dev"].contains(option)) {
+        Some(option) => Err(format!("{option}: everything is mounted with nosuid and nodev")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 impl BlockArgs {
@@ -148,17 +158,22 @@ fn ended(args: &BlockArgs, stopped: &Stopped, verdict: &str, exit: Exit) -> anyh
 fn checked(args: &BlockArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let recorded = campaign::record(settings)?;
     if let Some(id) = &args.replay {
-        let verdict = campaign::replay(recorded, settings, id)?;
-        print(&verdict.as_ref().map_or_else(|reason| format!("FAIL: {reason}\n"), |()| "PASS\n".to_owned()))?;
-        return Ok(if verdict.is_ok() { Exit::Pass } else { Exit::Finding });
+        let (text, exit) = match campaign::replay(recorded, settings, id)? {
+            Verdict::Holds => ("PASS\n".to_owned(), Exit::Pass),
+            Verdict::Fails(reason) => (format!("FAIL: {reason}\n"), Exit::Finding),
+            Verdict::Unfinished(reason) => (format!("NOT-MEASURED: {reason}\n"), Exit::NotMeasured),
+        };
+        print(&text)?;
+        return Ok(exit);
     }
     let bar = bar(settings.states.unwrap_or(0));
     let summary = campaign::explore(recorded, settings, &|summary| show(&bar, summary))?;
     bar.finish_and_clear();
     let verdict = match (summary.classes.is_empty(), summary.states) {
-        (_, 0) => "NOT-MEASURED",
-        (true, _) => "PASS",
         (false, _) => "FAIL",
+        (true, 0) => "NOT-MEASURED",
+        (true, _) if summary.unfinished > 0 => "NOT-MEASURED",
+        (true, _) => "PASS",
     };
     print(&text(&summary, settings, verdict))?;
     print_json(args.json, &machine(&summary, settings, verdict))?;
@@ -203,6 +218,10 @@ fn text(summary: &Summary, settings: &Settings, verdict: &str) -> String {
             "{}: {}\n    {} states; the least loss: {} of {} writes in doubt, after {} acknowledgements, state {}\n",
             class.id, class.symptom, class.states, class.lost, class.in_doubt, class.acks, class.state
         ));
+    }
+    if let Some(reason) = &summary.reason {
+        let (unfinished, states) = (summary.unfinished, summary.states);
+        text.push_str(&format!("{unfinished} of {states} states were not looked at whole: {reason}\n"));
     }
     text.push_str(&format!(
         "{verdict}\n{} states mounted and checked in {:.1} s, {:.0} a second\n{}\n",

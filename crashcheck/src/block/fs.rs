@@ -1,19 +1,19 @@
 //! The file systems that block mode makes and mounts.
 //!
-//! I own their tools and options. A tool that is missing is named with the Debian package that has it. I
-//! do not know what they promise (see [`crate::core::profile`]).
+//! I own what they are made with and how they are mounted: nobody gains rights by what is in one, and no device
+//! in one is opened. I do not know what they promise (see [`crate::core::profile`]).
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context;
 use clap::ValueEnum;
 use nix::mount::MsFlags;
 use serde::Serialize;
 
 use crate::block::disk::Disk;
-use crate::block::room::{Missing, Room};
+use crate::block::room::Room;
+use crate::block::tools::{AMPLE, run, tool};
 
 /// A file system of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -76,9 +76,7 @@ impl FileSystem {
         command.args(always).args(args).arg(&path);
         // What mkfs.xfs wants to see before it makes one under 300 MB; it is what xfstests sets.
         command.envs([("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
-        let output = command.output().with_context(|| format!("{program} does not start"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{program}: {}", said.trim());
+        run(&mut command, AMPLE)?;
         let disk = Disk::read(&File::open(&path)?)?;
         fs::remove_file(&path)?;
         Ok(disk)
@@ -93,11 +91,21 @@ impl FileSystem {
         }
     }
 
-    /// All options for `mount -o`: its own, then the user's.
+    /// All options for `mount -o`: its own, then the user's, then those that nobody takes away.
     #[must_use]
     pub fn options(self, users: &str) -> String {
-        let all = [self.own_options(), users.trim().trim_start_matches("-o").trim()];
+        let all = [self.own_options(), users.trim().trim_start_matches("-o").trim(), "nosuid,nodev"];
         all.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same for a device of a stranger: unless the user says so no program in it is run, and it does not say what
+    /// the kernel does about its errors (an ext4 may ask for a panic).
+    #[must_use]
+    pub fn wary_options(self, users: &str) -> String {
+        let has = |name: &str| users.split(',').any(|option| option.trim().starts_with(name));
+        let no_exec = if has("exec") { "" } else { ",noexec" };
+        let errors = if self != Self::Ext4 || has("errors=") { "" } else { ",errors=continue" };
+        format!("{}{no_exec}{errors}", self.options(users))
     }
 
     /// Makes the kernel forget a device that is no longer mounted: btrfs remembers the newest state that it
@@ -106,27 +114,9 @@ impl FileSystem {
         if self != Self::Btrfs {
             return Ok(());
         }
-        let output = Command::new(tool("btrfs", "btrfs-progs")?)
-            .args(["device", "scan", "--forget"])
-            .arg(device)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "btrfs device scan --forget: {}", said.trim());
-        Ok(())
+        let mut command = Command::new(tool("btrfs", "btrfs-progs")?);
+        run(command.args(["device", "scan", "--forget"]).arg(device), AMPLE).map(drop)
     }
-}
-
-/// The path of a program, looked for where root's are too.
-///
-/// # Errors
-/// [`Missing`], with the Debian package that has it.
-pub fn tool(program: &str, package: &str) -> Result<PathBuf, Missing> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    let found = places.map(|dir| dir.join(program)).find(|path| path.is_file());
-    found.ok_or_else(|| {
-        Missing(format!("{program} is missing; install it with apt-get install {package} (Debian's package)"))
-    })
 }
 
 /// The options of `mount -o` as mount(2) wants them.
@@ -136,7 +126,7 @@ pub fn flags(options: &str) -> (MsFlags, String) {
     let mut rest: Vec<&str> = Vec::new();
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
-            "defaults" | "rw" | "async" => {}
+            "defaults" | "rw" | "async" | "exec" => {}
             "ro" => flags |= MsFlags::MS_RDONLY,
             "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
             "dirsync" => flags |= MsFlags::MS_DIRSYNC,
@@ -160,13 +150,12 @@ mod tests {
     #[test]
     fn options_are_flags_and_data() {
         let (bits, data) = flags(&FileSystem::Xfs.options("-o noatime,logbsize=32k,ro"));
-        assert_eq!(bits, MsFlags::MS_NOATIME | MsFlags::MS_RDONLY);
+        let always = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        assert_eq!(bits, MsFlags::MS_NOATIME | MsFlags::MS_RDONLY | always);
         assert_eq!(data, "nouuid,logbsize=32k");
-    }
-
-    #[test]
-    fn a_missing_tool_is_named_with_its_package() {
-        let missing = tool("mkfs.nothing", "nothing-progs").unwrap_err();
-        assert!(missing.0.contains("mkfs.nothing") && missing.0.contains("nothing-progs"), "{missing}");
+        let (bits, data) = flags(&FileSystem::Ext4.wary_options("exec,errors=remount-ro"));
+        assert_eq!((bits, data.as_str()), (always, "errors=remount-ro"));
+        let (bits, data) = flags(&FileSystem::Ext4.wary_options(""));
+        assert_eq!((bits, data.as_str()), (always | MsFlags::MS_NOEXEC, "errors=continue"));
     }
 }

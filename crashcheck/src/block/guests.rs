@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{WaitOptions, wait};
 
+use crate::block::hands::bury;
 use crate::block::room::Room;
 
 /// The hidden subcommand that the first process of a namespace is.
@@ -82,7 +83,7 @@ impl<'a> Guests<'a> {
         child: &mut Child,
         limit: Duration,
         attend: &mut dyn FnMut() -> io::Result<()>,
-    ) -> io::Result<End> {
+    ) -> anyhow::Result<End> {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_micros(200);
         loop {
@@ -94,8 +95,8 @@ impl<'a> Guests<'a> {
             if Instant::now() >= deadline {
                 self.init.kill()?;
                 // Before the first process: its end waits until every other one has been waited for.
-                child.wait()?;
-                self.init.wait()?;
+                bury(child, "a process of the checker or the workload")?;
+                bury(&mut self.init, "the first process of a PID namespace")?;
                 return Ok(End::TimedOut);
             }
             std::thread::sleep(pause);
@@ -112,9 +113,9 @@ impl<'a> Guests<'a> {
     ///
     /// # Errors
     /// If the kernel says no.
-    pub fn kill(&mut self) -> io::Result<()> {
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         self.init.kill()?;
-        self.init.wait().map(|_| ())
+        bury(&mut self.init, "the first process of a PID namespace")
     }
 }
 

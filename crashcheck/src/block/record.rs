@@ -18,6 +18,7 @@ use crate::block::log::{self, Entry};
 use crate::block::present::Loop;
 use crate::block::room::Room;
 use crate::block::server::{DISK, SERVER};
+use crate::block::tools::AMPLE;
 
 /// A run that is being recorded.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl<'a> Recording<'a> {
         let out = server.stdout.as_mut().expect("it is piped");
         out.read_exact(&mut [0]).context("the recording device did not start")?;
         let marks = OpenOptions::new().write(true).open(&fifos[0]).context("a FIFO")?;
-        let on = Loop::mount(room, &room.device_dir().join(DISK), fs, options)?;
+        let on = Loop::mount(room, &room.device_dir().join(DISK), fs, options, AMPLE)?;
         Ok(Self { room, fs, server, _leash: leash, on, marks, log })
     }
 

@@ -79,7 +79,8 @@ impl Room {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("private mounts")?;
         fs::create_dir_all(ROOT).with_context(|| format!("the directory {ROOT}"))?;
-        mount(Some("crashcheck"), ROOT, Some("tmpfs"), MsFlags::empty(), Some("mode=0755,size=75%"))
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("crashcheck"), ROOT, Some("tmpfs"), flags, Some("mode=0755,size=75%"))
             .with_context(|| format!("a tmpfs on {ROOT}"))?;
         let program = std::env::current_exe().context("the path of this program")?;
         let pids = fs::File::open("/proc/thread-self/ns/pid").context("the PID namespace")?;

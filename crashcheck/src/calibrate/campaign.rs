@@ -23,6 +23,7 @@ use crate::block::present::Presenter;
 use crate::block::record::Recording;
 use crate::block::room::{Room, within};
 use crate::block::states::Timeline;
+use crate::block::tools::AMPLE;
 use crate::calibrate::interpret::{Interpreter, Push};
 use crate::calibrate::litmus::Litmus;
 use crate::calibrate::model::{Predicted, predict};
@@ -169,7 +170,7 @@ struct Seen {
 impl<'a> Bench<'a> {
     fn new(room: &'a Room, settings: &'a Settings, base: &'a Disk) -> anyhow::Result<Self> {
         let options = settings.fs.options(&settings.mount_options);
-        let presenter = Presenter::new(room, settings.fs, &options, base)?;
+        let presenter = Presenter::new(room, settings.fs, &options, base, AMPLE)?;
         Ok(Self { room, settings, options, base, presenter })
     }
 

@@ -14,7 +14,7 @@ use rustix::fs::{
     Advice, CWD, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, renameat_with, syncfs,
 };
 
-use crate::block::fs::tool;
+use crate::block::tools::tool;
 use crate::calibrate::litmus::Act;
 use crate::calibrate::outcome::BYSTANDER;
 
