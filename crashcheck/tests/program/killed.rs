@@ -25,7 +25,7 @@ const KIND: &str = "CRASHCHECK_KILL_KIND";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is killed, by name, with the arguments of the tool; `{me}` is this program and `{mib}` the size of a device.
-const KINDS: [(&str, &[&str]); 11] = [
+const KINDS: [(&str, &[&str]); 12] = [
     ("record", &["record", "--dir", "data", "-o", "new.trace", "--", "{me}", "many", "data"]),
     ("record-again", &["record", "--dir", "data", "-o", "new.trace", "--", "{me}", "publish", "data"]),
     (
@@ -77,6 +77,7 @@ const KINDS: [(&str, &[&str]); 11] = [
             "echo 1 > f; sync f",
         ],
     ),
+    ("block-load", &["block", "--load", "device.log", "--size-mib", "{mib}", "--states", "6", "--jobs", "2"]),
     ("kill", &["kill", "--cycles", "20"]),
 ];
 
@@ -134,8 +135,17 @@ impl Marks<'_> {
         while let Some(dir) = files.pop() {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let known =
-                    ["data", "temporary", "state", "run.trace", "new.trace", "laid", "crashcheck", "key"];
+                let known = [
+                    "data",
+                    "temporary",
+                    "state",
+                    "run.trace",
+                    "new.trace",
+                    "device.log",
+                    "laid",
+                    "crashcheck",
+                    "key",
+                ];
                 if name == "crashcheck" {
                     files.push(entry.path());
                 }
@@ -168,9 +178,11 @@ pub(crate) fn any_moment() {
     let wanted = env::var(KIND).unwrap_or_default();
     let has_block = ["/usr/sbin", "/sbin"].iter().any(|dir| Path::new(dir).join("mkfs.ext4").exists())
         && crashcheck::block::room::missing().is_none();
+    let save = ["block", "--size-mib", "{mib}", "--states", "1", "--save", "device.log", "--", "true"];
+    assert!(!has_block || marks.command(&save).status().unwrap().success(), "no log of a device");
     let kinds: Vec<_> = KINDS
         .into_iter()
-        .filter(|(name, _)| name.contains(&wanted) && (has_block || *name != "block"))
+        .filter(|(name, _)| name.contains(&wanted) && (has_block || !name.starts_with("block")))
         .map(|(name, words)| {
             // How long it takes undisturbed.
             let _ = fs::remove_dir_all(bench.home.path().join("laid"));
@@ -180,9 +192,10 @@ pub(crate) fn any_moment() {
         })
         .collect();
     assert_eq!(marks.left(), Vec::<String>::new(), "nobody was killed");
-    let (mut alive, mut longest) = (0, Duration::ZERO);
+    let (mut alive, mut longest) = (vec![(0, 0); kinds.len()], Duration::ZERO);
     for round in 0..count {
-        let (name, words, takes) = kinds[usize::try_from(round).unwrap() % kinds.len()];
+        let kind = usize::try_from(round).unwrap() % kinds.len();
+        let (name, words, takes) = kinds[kind];
         let _ = fs::remove_dir_all(bench.home.path().join("laid"));
         fs::remove_dir_all(bench.data()).unwrap();
         fs::create_dir(bench.data()).unwrap();
@@ -194,7 +207,8 @@ pub(crate) fn any_moment() {
         let span = if below(&mut seed, 2) == 0 { takes.min(Duration::from_millis(30)) } else { takes };
         let wait = Duration::from_micros(below(&mut seed, span.as_micros().max(1)));
         thread::sleep(wait);
-        alive += u64::from(child.try_wait().unwrap().is_none());
+        alive[kind].0 += u64::from(child.try_wait().unwrap().is_none());
+        alive[kind].1 += 1;
         child.kill().unwrap();
         child.wait().unwrap();
         let since = Instant::now();
@@ -204,6 +218,9 @@ pub(crate) fn any_moment() {
         }
         longest = longest.max(since.elapsed());
     }
-    println!("  {alive} of {count} were killed before their end; all was gone after {longest:?} at most");
-    assert!(alive * 3 > count, "the moments are no moments");
+    for ((name, ..), (alive, all)) in kinds.iter().zip(&alive) {
+        println!("  {name}: {alive} of {all} were killed before their end");
+    }
+    println!("  all was gone after {longest:?} at most");
+    assert!(alive.iter().map(|(alive, _)| alive).sum::<u64>() * 3 > count, "the moments are no moments");
 }
