@@ -31,6 +31,7 @@ use crate::engine::scoreboard::Size;
 use crate::engine::subject::EngineSubject;
 use crate::engine::swept::{self, Swept};
 use crate::engine::{flip, kill, mutants, reader, replicas, spec};
+use crate::program::rights::leave_machine;
 
 mod program;
 mod score;
@@ -250,6 +251,10 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    if let Err(e) = leave_machine() {
+        let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+        return Exit::HarnessBroken.into();
+    }
     let done = match cli.command {
         Command::Record(args) => program::record(&args),
         Command::Explore(args) => program::explore(&args),

@@ -23,6 +23,8 @@ mod cases;
 mod hostile;
 #[path = "program/killed.rs"]
 mod killed;
+#[path = "program/others.rs"]
+mod others;
 #[path = "program/pages.rs"]
 mod pages;
 #[path = "program/promises.rs"]

@@ -249,7 +249,7 @@ struct CheckArgs {
     #[arg(long, value_name = "DIR")]
     at: Option<PathBuf>,
     /// Run it as this user, without root's rights, on states that are that user's
-    #[arg(long, value_name = "NAME", value_parser = Rights::of, conflicts_with = "persistent")]
+    #[arg(long, value_name = "NAME", value_parser = Rights::of)]
     user: Option<Rights>,
     /// How many milliseconds it may take for one state
     #[arg(long, default_value_t = 10_000, value_name = "MS")]

@@ -4,15 +4,17 @@
 //! subject is recorded, so that a missing one is seen at once and no time of a row is an installation's.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
 use super::{Exit, bar, print, print_json};
 use crate::program::report::Verdict;
+use crate::program::rights::Rights;
 use crate::subjects::provide::Places;
-use crate::subjects::run;
+use crate::subjects::reach;
+use crate::subjects::run::{self, How};
 use crate::subjects::table::{self, Row, Subject};
 
 /// What stands under `subjects --help`.
@@ -28,6 +30,9 @@ const SUBJECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/subjects");
 /// Where what they need goes.
 const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/subjects");
 
+/// Whose rights subjects have that root starts.
+const NOBODY: &str = "nobody";
+
 #[derive(Args, Debug)]
 pub(super) struct SubjectsArgs {
     /// Only this subject; may be given more than once
@@ -36,6 +41,12 @@ pub(super) struct SubjectsArgs {
     /// How many seconds the states of one subject are tried, at most
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// Run them as this user; nobody, unless this is not root
+    #[arg(long, value_name = "NAME", value_parser = Rights::of)]
+    user: Option<Rights>,
+    /// Run them with the rights of who starts this, as root too
+    #[arg(long, conflicts_with = "user")]
+    own_rights: bool,
     /// The directory with subjects.json, the workloads and the checkers
     #[arg(long, value_name = "DIR", default_value = SUBJECTS)]
     from: PathBuf,
@@ -79,11 +90,23 @@ fn measure(subjects: &[Subject], args: &SubjectsArgs) -> anyhow::Result<Vec<Row>
         provided.push(run::ready(subject, &places));
         bar.inc(1);
     }
+    let user = if args.own_rights || args.user.is_some() || !nix::unistd::geteuid().is_root() {
+        args.user
+    } else {
+        Some(Rights::of(NOBODY).context("--user names another")?)
+    };
+    if let Some(user) = user {
+        let program = std::env::current_exe()?;
+        let mut needed: Vec<PathBuf> = program.parent().map(Path::to_owned).into_iter().collect();
+        needed.extend(provided.iter().flatten().flat_map(|ready| ready.needed().to_vec()));
+        reach::open_way(user, &needed)?;
+    }
+    let how = How { seconds: args.seconds, user };
     let mut rows = Vec::new();
     for (subject, ready) in subjects.iter().zip(provided) {
         bar.set_message(subject.name.clone());
         rows.push(match ready {
-            Ok(ready) => run::run(subject, &ready, args.seconds),
+            Ok(ready) => run::run(subject, &ready, how),
             Err(missing) => Row::without(subject, Verdict::NotMeasured, missing),
         });
         bar.inc(1);

@@ -124,7 +124,7 @@ fn run(
 
 fn lay_out(dir: &Path, start: &Recording, owner: Option<Rights>) -> anyhow::Result<()> {
     let script = Script::new(&start.trace, Profile::PosixStrict, unit(false));
-    let mut stage = Stage::new(dir, BTreeMap::clone(&start.modes))?.owned_by(owner);
+    let mut stage = Stage::new(dir, BTreeMap::clone(&start.modes))?.owned_by(owner, false);
     stage.show(&Scene::new(&script).state(&Loss::default())).context("copying what the directory holds")
 }
 

@@ -79,7 +79,7 @@ fn recover(
     let mut scene = Scene::new(script);
     scene.go(outer.cut);
     let laid_out = Stage::new(&dir, recording.modes.clone())
-        .and_then(|stage| stage.owned_by(owner).show(&scene.state(outer)));
+        .and_then(|stage| stage.owned_by(owner, false).show(&scene.state(outer)));
     let recorded = laid_out.context("laying out a state").and_then(|()| {
         let how = record::Options {
             dir: dir.clone(),

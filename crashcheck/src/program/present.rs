@@ -4,7 +4,9 @@
 //! from the one before: whole names, and pages of files that stay. (P1) What a checker opened for writing,
 //! or otherwise changed, is thrown away and made anew; the kernel tells of every such thing (inotify), and
 //! if it may have missed one, all is made anew. So a checker must not keep files of the directory open
-//! from one state to the next. (P2) Names of one file are names of one file.
+//! from one state to the next. (P2) Names of one file are names of one file. (P3) Where a checker that is another
+//! user's goes on from one state to the next, the directory is made with that user's rights: whatever it puts in the way
+//! meanwhile, nothing is reached that it could not reach itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +22,7 @@ use crate::core::body::{Body, Entry};
 use crate::core::image::PAGE;
 use crate::core::trace::Ino;
 use crate::program::names;
-use crate::program::rights::Rights;
+use crate::program::rights::{Acting, Rights};
 use crate::program::scene::State;
 
 /// A directory that shows states.
@@ -29,6 +31,8 @@ pub struct Stage {
     root: PathBuf,
     modes: BTreeMap<Ino, u32>,
     owner: Option<Rights>,
+    /// Whether that user's programs may be at it while a state is laid out.
+    is_watched: bool,
     shown: BTreeMap<Arc<str>, Shown>,
     held: HashMap<Ino, Held>,
     inotify: Inotify,
@@ -75,6 +79,7 @@ impl Stage {
             root: root.to_owned(),
             modes,
             owner: None,
+            is_watched: false,
             shown: BTreeMap::new(),
             held: HashMap::new(),
             inotify,
@@ -85,10 +90,10 @@ impl Stage {
         Ok(stage)
     }
 
-    /// What is shown belongs to a user.
+    /// What is shown belongs to a user, whose programs may go on while a state is laid out.
     #[must_use]
-    pub fn owned_by(mut self, owner: Option<Rights>) -> Self {
-        self.owner = owner;
+    pub fn owned_by(mut self, owner: Option<Rights>, is_watched: bool) -> Self {
+        (self.owner, self.is_watched) = (owner, is_watched);
         self
     }
 
@@ -121,6 +126,7 @@ impl Stage {
     /// # Errors
     /// If it cannot be made.
     pub fn show(&mut self, state: &State<'_>) -> io::Result<()> {
+        let _acting = self.owner.filter(|_| self.is_watched).map(Acting::begin).transpose()?;
         self.undo_foreign()?;
         let wanted: HashMap<&str, Shown> =
             state.list.iter().map(|listed| (&*listed.path, Shown::from(&listed.entry))).collect();
@@ -207,7 +213,19 @@ impl Stage {
         if (held.sum, held.len) == (body.sum, body.len) {
             return Ok(());
         }
-        let file = OpenOptions::new().write(true).open(self.root.join(names::name(&held.path)))?;
+        let path = self.root.join(names::name(&held.path));
+        let open = || OpenOptions::new().write(true).open(&path);
+        let file = match open() {
+            // Who made it without a right to write it may give that to itself.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let mode = self.modes.get(&ino).copied().unwrap_or(0o644) & 0o777;
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o200))?;
+                let file = open()?;
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
+                file
+            }
+            opened => opened?,
+        };
         if held.len != body.len {
             file.set_len(body.len)?;
             // A shorter length cuts a page, and what it cut is zero if the file grows again.

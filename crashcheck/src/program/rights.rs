@@ -3,10 +3,12 @@
 //! I own the step down. A command that is to be another user's is started as this program again ([`AS`]), which
 //! gives up groups, ids and with them every capability, for good (no program that it runs gains any), and
 //! becomes the command. So whoever starts, traces or checks a command need not know of it. The file with the
-//! acknowledgements is opened before: it is in a directory of root's processes.
+//! acknowledgements is opened before: it is in a directory of root's processes. Nobody who is run here, as root too, has
+//! the rights that act on the machine as a whole ([`leave_machine`]).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,7 +16,11 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use nix::sys::prctl::set_no_new_privs;
-use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, setfsgid, setfsuid, setgid, setgroups, setuid};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
+};
 use serde::{Deserialize, Serialize};
 
 /// What asks this program to become another user's command.
@@ -48,12 +54,86 @@ impl Rights {
         Ok(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
+    /// The user's name.
+    ///
+    /// # Errors
+    /// If it has none any more.
+    pub fn name(self) -> anyhow::Result<String> {
+        let user = User::from_uid(Uid::from_raw(self.uid)).context("a user's name")?;
+        Ok(user.with_context(|| format!("the user {} has no name", self.uid))?.name)
+    }
+
     /// A command that becomes another's, with these rights.
     #[must_use]
     pub fn lent<W: From<String> + Clone>(self, command: &[W]) -> Vec<W> {
         let head = ["/proc/self/exe".to_owned(), AS.to_owned(), self.uid.to_string(), self.gid.to_string()];
         head.into_iter().map(W::from).chain(command.iter().cloned()).collect()
     }
+}
+
+/// What acts on the machine as a whole and on no file or process: its kernel's code and log, its clock, its end, its
+/// ports, who is watched and what the rules are. Nothing that this program does needs any of it.
+const MACHINE: CapabilitySet = CapabilitySet::SYS_MODULE
+    .union(CapabilitySet::SYS_RAWIO)
+    .union(CapabilitySet::SYS_BOOT)
+    .union(CapabilitySet::SYS_TIME)
+    .union(CapabilitySet::SYS_PACCT)
+    .union(CapabilitySet::SYS_TTY_CONFIG)
+    .union(CapabilitySet::SYSLOG)
+    .union(CapabilitySet::WAKE_ALARM)
+    .union(CapabilitySet::BLOCK_SUSPEND)
+    .union(CapabilitySet::AUDIT_CONTROL)
+    .union(CapabilitySet::AUDIT_READ)
+    .union(CapabilitySet::MAC_ADMIN)
+    .union(CapabilitySet::MAC_OVERRIDE);
+
+/// Files are reached with a user's rights until this is dropped, by this thread.
+#[derive(Debug)]
+pub struct Acting(());
+
+impl Acting {
+    /// Takes a user's rights on files. Root's other groups have to be given up before.
+    ///
+    /// # Errors
+    /// If this thread may not.
+    pub fn begin(user: Rights) -> io::Result<Self> {
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        setfsgid(gid);
+        setfsuid(uid);
+        let acting = Self(());
+        // They say what was so before, and not whether it was changed.
+        if setfsuid(uid) == uid && setfsgid(gid) == gid { Ok(acting) } else { Err(Errno::PERM.into()) }
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        setfsuid(geteuid());
+        setfsgid(getegid());
+    }
+}
+
+/// Gives those up for good, for this process and all that it starts. To be called before any thread is made.
+///
+/// # Errors
+/// If the kernel says no.
+pub fn leave_machine() -> anyhow::Result<()> {
+    let had = capabilities(None).context("this process's capabilities")?;
+    for one in MACHINE.iter() {
+        match remove_capability_from_bounding_set(one) {
+            // One that this kernel does not know.
+            Ok(()) | Err(Errno::INVAL) => {}
+            // Who may not do that has none of them to give on.
+            Err(Errno::PERM) if !had.effective.contains(CapabilitySet::SETPCAP) => break,
+            Err(e) => return Err(e).context("giving up capabilities"),
+        }
+    }
+    let left = CapabilitySets {
+        effective: had.effective.difference(MACHINE),
+        permitted: had.permitted.difference(MACHINE),
+        inheritable: had.inheritable.difference(MACHINE),
+    };
+    set_capabilities(None, left).context("giving up capabilities")
 }
 
 /// The command alone, whoever runs it.

@@ -13,7 +13,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, anyhow};
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::setgroups;
 use serde::{Deserialize, Serialize};
 
 use crate::core::profile::{Profile, Unit};
@@ -90,6 +92,10 @@ pub fn serve(given: &str) -> anyhow::Result<()> {
     // It may be below what is mounted next, or a file of whoever started this.
     let recording = file::read(&options.trace)?;
     sandbox::become_first()?;
+    set_no_new_privs().context("giving up what programs may gain")?;
+    if options.checker.user.is_some() {
+        setgroups(&[]).context("giving up groups")?;
+    }
     umask(Mode::empty());
     let before: Vec<&str> = options.before.iter().filter_map(Note::ack).collect();
     let acks: Vec<String> = before.iter().copied().chain(recording.acks()).map(str::to_owned).collect();
@@ -111,7 +117,7 @@ pub fn serve(given: &str) -> anyhow::Result<()> {
         let trace = trace.as_ref().unwrap_or(&recording.trace);
         Script::new(trace, profile, unit(options.block_units))
     };
-    let mut stage = Stage::new(&dir, recording.modes.clone())?.owned_by(owner);
+    let mut stage = Stage::new(&dir, recording.modes.clone())?.owned_by(owner, options.checker.persistent);
     let mut checker = Checker::new(options.checker.clone(), &dir)?;
     // A checker that is started once may keep files there.
     let mut places = (!options.checker.persistent).then_some(places);

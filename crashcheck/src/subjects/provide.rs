@@ -34,6 +34,8 @@ pub struct Commands {
     pub workload: Vec<String>,
     /// What checks a state.
     pub check: Vec<String>,
+    /// Directories in which there is something that they run.
+    pub needed: Vec<PathBuf>,
 }
 
 impl Places {
@@ -46,15 +48,19 @@ impl Places {
         let needs = |what: &str| words().any(|word| word.contains(what));
         let mut known = vec![("{dir}", text(dir)?), ("{subjects}", text(&self.subjects)?)];
         let mut environment = Vec::new();
+        let mut needed = vec![self.subjects.clone(), self.cache.clone()];
         if needs("{node}") {
-            known.push(("{node}", text(&program("node", "nodejs")?)?));
+            let node = program("node", "nodejs")?;
+            needed.extend(tree(&node));
+            known.push(("{node}", text(&node)?));
             if let Some(package) = &subject.npm {
                 let modules = self.npm(subject, package)?.join("node_modules");
                 environment.push(format!("NODE_PATH={}", text(&modules)?));
             }
         }
         if needs("{python}") {
-            let python = python()?;
+            let (python, trees) = python()?;
+            needed.extend(trees);
             let mut path = text(&self.subjects.join("shared"))?;
             if let Some(package) = &subject.pip {
                 path = format!("{}:{path}", text(&self.pip(subject, package, &python)?)?);
@@ -66,13 +72,16 @@ impl Places {
             known.push(("{crates}", text(&self.crates()?)?));
         }
         if needs("{seawall}") {
-            known.push(("{seawall}", text(&seawall()?)?));
+            let seawall = seawall()?;
+            needed.extend(seawall.parent().map(Path::to_owned));
+            known.push(("{seawall}", text(&seawall)?));
         }
         let fill = |words: &[String]| filled(words, &known, &environment);
         Ok(Commands {
             prepare: fill(&subject.prepare),
             workload: fill(&subject.workload),
             check: fill(&subject.check),
+            needed,
         })
     }
 
@@ -140,12 +149,22 @@ fn program(name: &str, package: &str) -> Result<PathBuf, Missing> {
     found.ok_or_else(|| format!("there is no {name} here: install the package {package}"))
 }
 
-/// The interpreter itself: what the search path names may be a script that chooses one.
-fn python() -> Result<String, Missing> {
+/// Where a program and what it comes with are.
+fn tree(program: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(program).ok()?;
+    let dir = real.parent()?;
+    Some(if dir.ends_with("bin") { dir.parent()?.to_owned() } else { dir.to_owned() })
+}
+
+/// The interpreter itself (what the search path names may be a script that chooses one), and where its library is.
+fn python() -> Result<(String, Vec<PathBuf>), Missing> {
+    const ASK: &str = "import sys; print(sys.executable, sys.prefix, sys.base_prefix, sep='\\n')";
     let mut command = Command::new(program("python3", "python3")?);
-    let said = run(command.args(["-c", "import sys; print(sys.executable)"]));
-    said.map(|said| said.trim().to_owned())
-        .map_err(|e| format!("python3 does not run ({e}): install the package python3"))
+    let said = run(command.args(["-c", ASK]))
+        .map_err(|e| format!("python3 does not run ({e}): install the package python3"))?;
+    let mut lines = said.lines();
+    let executable = lines.next().unwrap_or_default().to_owned();
+    Ok((executable, lines.map(PathBuf::from).collect()))
 }
 
 fn seawall() -> Result<PathBuf, Missing> {

@@ -45,7 +45,7 @@ pub struct Subject {
     pub name: String,
     /// What is expected.
     pub expected: Expected,
-    /// Whether the checker is started once for all states.
+    /// Whether the checker may be started once for all states: it is then given the word `--persistent`.
     #[serde(default)]
     pub persistent: bool,
     /// The package from npm.

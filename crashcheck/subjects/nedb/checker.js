@@ -1,5 +1,6 @@
 // The database opens, and has the documents of the earlier run and those that were compacted since.
 'use strict';
+const fs = require('fs');
 const path = require('path');
 const readline = require('readline');
 const Datastore = require('nedb');
@@ -20,10 +21,18 @@ function check(directory, acks, answer) {
   });
 }
 
-// One at a time: the next state is shown when this one is answered.
-readline.createInterface({ input: process.stdin }).on('line', (line) => {
-  const asked = JSON.parse(line);
-  check(asked.dir, asked.acks, (reason) => {
-    console.log(JSON.stringify(reason ? { ok: false, reason } : { ok: true }));
+if (process.argv.includes('--persistent')) {
+  // One at a time: the next state is shown when this one is answered.
+  readline.createInterface({ input: process.stdin }).on('line', (line) => {
+    const asked = JSON.parse(line);
+    check(asked.dir, asked.acks, (reason) => {
+      console.log(JSON.stringify(reason ? { ok: false, reason } : { ok: true }));
+    });
   });
-});
+} else {
+  const acks = fs.readFileSync(process.env.CRASHCHECK_ACKS, 'utf8').split('\n').filter((line) => line);
+  check(process.env.CRASHCHECK_DIR, acks, (reason) => {
+    if (reason) console.error(reason);
+    process.exitCode = reason ? 1 : 0;
+  });
+}

@@ -170,3 +170,15 @@ fn no_step_takes_longer_than_it_may() {
     assert!(!super::commands().any(|command| command == sleeping), "something is left");
     assert!(!Path::new("/run/crashcheck/mnt").exists());
 }
+
+#[test]
+fn nobody_who_is_run_has_a_right_over_the_machine() {
+    if !ready(&["mkfs.ext4"]) {
+        return;
+    }
+    // CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_BOOT, CAP_SYS_TIME; and no process but its own.
+    let bound = "[ $((0x$(sed -n 's/^CapBnd:[^0-9a-f]*//p' /proc/self/status) & 0x2430000)) -eq 0 ]";
+    let outer = std::process::id();
+    let asks = format!("{bound} && [ ! -e /proc/{outer} ] && ! kill -0 {outer} 2>/dev/null");
+    check(&["block", "--states", "3", "--check", &asks, "--", "sh", "-ec", &asks], 0);
+}

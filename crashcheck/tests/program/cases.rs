@@ -13,6 +13,7 @@ use super::apart;
 use super::attacks;
 use super::hostile;
 use super::killed;
+use super::others;
 use super::pages;
 use super::promises;
 use super::talk;
@@ -85,6 +86,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("another_user_records_and_checks_without_rights", hostile::without_rights),
     ("a_changed_recording_is_an_error_or_bounded", hostile::mutations),
     ("an_interrupt_leaves_nothing_behind", interrupts),
+    ("who_is_run_has_no_right_over_the_machine_and_a_checker_sees_nobody", hostile::machine_and_processes),
+    ("states_are_laid_out_with_the_rights_of_who_goes_on_beside", hostile::files_of_another),
+    ("a_subject_has_no_right_of_roots", others::rightless),
     ("a_kill_leaves_nothing_behind", kills),
     ("a_kill_at_any_moment_leaves_nothing_behind", killed::any_moment),
 ];

@@ -3,6 +3,7 @@
 //! I own the expectations. Each case is an attack that worked once.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crashcheck::core::trace::{Ino, Op, Step};
 use crashcheck::program::file;
 use crashcheck::program::record::read_start;
 use crashcheck::program::recording::Recording;
+use crashcheck::program::rights::{Acting, Rights};
 use crashcheck::program::scene::{Scene, Script};
 use crashcheck::program::tape::Tape;
 use crashcheck::program::tracer::desk::{Desk, Line};
@@ -214,10 +216,61 @@ pub(crate) fn without_rights() {
     let ran = run(&[&explore[..], &["./roles check-without-rights data"]].concat());
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     assert!(ran.json()["distinct_states"].as_u64().unwrap() > 10);
+    // One that goes on from state to state, one of which is a file that nobody may write.
+    let script = "./roles publish-synced data; echo one > data/closed; chmod 444 data/closed";
+    let head =
+        ["record", "--dir", "data", "-o", "run.trace", "--user", "nobody", "--", "/bin/sh", "-ec", script];
+    assert_eq!(run(&head).code, 0);
+    let explore = ["explore", "run.trace", "--json", "--user", "nobody", "--persistent", "--check"];
+    let ran = run(&[&explore[..], &["./roles serve-without-rights data"]].concat());
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.json()["distinct_states"].as_u64().unwrap() > 10);
     for (name, says) in [("root", "root itself"), ("no-such-user", "there is no user")] {
         let ran = run(&["explore", "run.trace", "--user", name, "--check", "true"]);
         assert_eq!((ran.code, ran.err.contains(says)), (2, true), "{}", ran.err);
     }
+}
+
+/// While a state is laid out beneath a checker that goes on, files are reached with its rights alone.
+pub(crate) fn files_of_another() {
+    let bench = Bench::new();
+    let home = bench.home.path();
+    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(bench.data(), Some(65534), Some(65534)).unwrap();
+    // What a checker may put in the way.
+    std::os::unix::fs::symlink(home.join("made"), bench.data().join("link")).unwrap();
+    let acting = Acting::begin(Rights { uid: 65534, gid: 65534 }).unwrap();
+    let refused =
+        [home.join("made"), bench.data().join("link")].map(|path| fs::write(path, "x").unwrap_err().kind());
+    fs::write(bench.data().join("own"), "x").unwrap();
+    drop(acting);
+    assert_eq!(refused, [io::ErrorKind::PermissionDenied; 2]);
+    assert_eq!(fs::metadata(bench.data().join("own")).unwrap().uid(), 65534);
+    fs::write(home.join("made"), "x").unwrap();
+}
+
+/// Who is run as root has no right over the machine, and a checker no way to processes that are not its own.
+pub(crate) fn machine_and_processes() {
+    let bench = Bench::new();
+    // CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_BOOT, CAP_SYS_TIME.
+    let bound = "[ $((0x$(sed -n 's/^CapBnd:[^0-9a-f]*//p' /proc/self/status) & 0x2430000)) -eq 0 ]";
+    let run = |arguments: &[&str]| -> Ran {
+        let mut command = bench.command(arguments);
+        command.env("OUTER_PID", std::process::id().to_string()).output().unwrap().into()
+    };
+    for more in [&[][..], &["--no-ptrace"], &["--by", "ptrace"]] {
+        let head = ["record", "--dir", "data", "-o", "run.trace"];
+        let ran =
+            run(&[&head[..], more, &["--", "/bin/sh", "-ec", &format!("{bound}; echo x > data/f")]].concat());
+        assert_eq!(ran.code, 0, "{more:?} {}{}", ran.out, ran.err);
+    }
+    // A high number, which no process of a namespace of its own has.
+    let alone = "[ -e /proc/1/status ] && [ ! -e /proc/$OUTER_PID ] && ! kill -0 $OUTER_PID 2>/dev/null && \
+                 [ $(ls -d /proc/[0-9]* | wc -l) -lt 8 ]";
+    let gains = "grep -q '^NoNewPrivs:[^0-9]*1' /proc/self/status";
+    let check = format!("{bound} && {alone} && {gains}");
+    let ran = run(&["explore", "run.trace", "--nested", "1", "--check", &check]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
 }
 
 /// A recording with some bytes changed, whose checksum is right, is refused, or its states can be made.

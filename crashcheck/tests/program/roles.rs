@@ -62,6 +62,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "call" => call(&dir),
         "publish-without-rights" => rightless(&dir).and_then(|()| publish(&dir, true, true)),
         "check-without-rights" => rightless(&dir).and_then(|()| check_publish(&dir)),
+        "serve-without-rights" => serve(|dir| rightless(dir).and_then(|()| check_publish(dir))),
         "check-lock-files" => lock_files(&dir),
         "check-nothing" => Ok(()),
         "check-hangs" => loop {
