@@ -4,6 +4,7 @@
 //! (A2) A closed pipe ends quietly. (A3) A progress bar is drawn only on a terminal, on standard error;
 //! with `--json` the last line of standard output is one JSON object. I check nothing myself.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use crate::engine::subject::EngineSubject;
 use crate::engine::swept::{self, Swept};
 use crate::engine::{flip, kill, mutants, reader, replicas, spec};
 use crate::program::rights::leave_machine;
+use crate::program::sandbox::{TIED, die_with_parent};
 
 mod program;
 mod score;
@@ -240,7 +242,15 @@ pub fn main() -> ExitCode {
     if let Some(exit) = program::inner() {
         return exit;
     }
-    let cli = match Cli::try_parse() {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == TIED) {
+        words.remove(1);
+        if let Err(e) = die_with_parent() {
+            let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+            return Exit::HarnessBroken.into();
+        }
+    }
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(e) => {
             let exit = if e.use_stderr() { Exit::Usage } else { Exit::Pass };

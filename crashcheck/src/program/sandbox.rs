@@ -33,6 +33,9 @@ use crate::program::tracer::{desk::Line, syncs};
 /// What asks this program to be a supervisor.
 pub const SUPERVISE: &str = "__supervise";
 
+/// Before a subcommand: it ends with the one who started it, and reads its output.
+pub const TIED: &str = "__tied";
+
 /// Gives this process a mount namespace of its own. To be called before any thread is made.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::program::report::Verdict;
 use crate::program::rights::Rights;
+use crate::program::sandbox::TIED;
 use crate::subjects::provide::{Commands, Missing, Places, last_line};
 use crate::subjects::table::{Expected, Row, Subject};
 
@@ -133,7 +134,7 @@ fn explore(subject: &Subject, ready: &Ready, how: How) -> Result<String, Why> {
 
 fn own(name: &str, ready: &Ready, user: Option<Rights>) -> Result<Command, Why> {
     let mut command = Command::new(std::env::current_exe().map_err(broken)?);
-    command.arg(name);
+    command.args([TIED, name]);
     if let Some(user) = user {
         command.args(["--user", &user.name().map_err(broken)?]);
     }

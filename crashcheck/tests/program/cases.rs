@@ -89,6 +89,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("who_is_run_has_no_right_over_the_machine_and_a_checker_sees_nobody", hostile::machine_and_processes),
     ("states_are_laid_out_with_the_rights_of_who_goes_on_beside", hostile::files_of_another),
     ("a_subject_has_no_right_of_roots", others::rightless),
+    ("a_subject_ends_with_the_tool", others::ends),
     ("a_kill_leaves_nothing_behind", kills),
     ("a_kill_at_any_moment_leaves_nothing_behind", killed::any_moment),
 ];

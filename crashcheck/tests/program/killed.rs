@@ -25,7 +25,7 @@ const KIND: &str = "CRASHCHECK_KILL_KIND";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is killed, by name, with the arguments of the tool; `{me}` is this program and `{mib}` the size of a device.
-const KINDS: [(&str, &[&str]); 12] = [
+const KINDS: [(&str, &[&str]); 14] = [
     ("record", &["record", "--dir", "data", "-o", "new.trace", "--", "{me}", "many", "data"]),
     ("record-again", &["record", "--dir", "data", "-o", "new.trace", "--", "{me}", "publish", "data"]),
     (
@@ -78,8 +78,28 @@ const KINDS: [(&str, &[&str]); 12] = [
         ],
     ),
     ("block-load", &["block", "--load", "device.log", "--size-mib", "{mib}", "--states", "6", "--jobs", "2"]),
+    (
+        "user",
+        &[
+            "explore",
+            "run.trace",
+            "--at",
+            "data",
+            "--user",
+            "nobody",
+            "--persistent",
+            "--check",
+            "/bin/sh -c 'while read line; do echo {\\\"ok\\\":true}; done'",
+        ],
+    ),
+    ("subjects", &["subjects", "--from", "from", "--cache", "cache"]),
     ("kill", &["kill", "--cycles", "20"]),
 ];
+
+/// A subject that takes its time.
+const SUBJECT: &str = r#"[{"name": "slow", "expected": "PASS", "prepare": ["/bin/sh", "-c", "echo 0 > {dir}/e"],
+    "workload": ["/bin/sh", "-c", "for i in 1 2 3 4 5; do echo $i > {dir}/$i; sleep 0.05; done"],
+    "check": ["/bin/sh", "-c", "[ -e e ]"]}]"#;
 
 /// What the case found to be there.
 struct Marks<'b> {
@@ -143,6 +163,8 @@ impl Marks<'_> {
                     "new.trace",
                     "device.log",
                     "laid",
+                    "from",
+                    "cache",
                     "crashcheck",
                     "key",
                 ];
@@ -178,6 +200,8 @@ pub(crate) fn any_moment() {
     let wanted = env::var(KIND).unwrap_or_default();
     let has_block = ["/usr/sbin", "/sbin"].iter().any(|dir| Path::new(dir).join("mkfs.ext4").exists())
         && crashcheck::block::room::missing().is_none();
+    fs::create_dir(bench.home.path().join("from")).unwrap();
+    fs::write(bench.home.path().join("from/subjects.json"), SUBJECT).unwrap();
     let save = ["block", "--size-mib", "{mib}", "--states", "1", "--save", "device.log", "--", "true"];
     assert!(!has_block || marks.command(&save).status().unwrap().success(), "no log of a device");
     let kinds: Vec<_> = KINDS

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
-use super::tool::{Bench, Ran};
+use super::tool::{Bench, Ran, traces_of, until};
 
 /// Has no right of root's, and reads nothing that is closed, however close.
 const RIGHTLESS: &str = r#"
@@ -58,4 +59,22 @@ pub(crate) fn rightless() {
         ran.out
     );
     assert!(home.join("from").exists() && secret.exists(), "what is mounted over is there");
+}
+
+/// A subject that does not end ends with the tool, however that ends.
+pub(crate) fn ends() {
+    let bench = Bench::new();
+    let from = bench.home.path().join("from");
+    fs::create_dir(&from).unwrap();
+    let endless = r#"[{"name": "endless", "expected": "PASS", "check": ["/bin/true"],
+        "workload": ["/bin/sh", "-c", "echo 1 > {dir}/started; sleep 600"]}]"#;
+    fs::write(from.join("subjects.json"), endless).unwrap();
+    let mut command = bench.command(&["subjects", "--from", "from", "--cache", "cache"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // What is recorded is underneath what is mounted, and what underneath is seen from here.
+    let started = bench.home.path().join("cache/runs/endless/started");
+    until("the workload does not start", || started.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("something is left", || traces_of(bench.home.path()) == (0, 0));
 }
