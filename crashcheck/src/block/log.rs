@@ -69,6 +69,13 @@ pub enum Entry {
     Mark(String),
 }
 
+impl Entry {
+    /// Whether the device's bytes are others after it.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Discard { .. })
+    }
+}
+
 /// What is wrong with a log file.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {

@@ -54,8 +54,10 @@ impl Timeline {
             let last = at.checked_sub(1).map(|last| &entries[last]);
             match last {
                 Some(Entry::Flush) => {
-                    let disk = Arc::make_mut(&mut durable);
-                    entries[since..at].iter().for_each(|entry| apply(disk, entry));
+                    // A disk is copied only where it becomes another.
+                    for entry in entries[since..at].iter().filter(|entry| entry.changes()) {
+                        apply(Arc::make_mut(&mut durable), entry);
+                    }
                     since = at;
                 }
                 Some(Entry::Mark(text)) if at > start && text != START => marks.push(text.clone()),
@@ -78,7 +80,7 @@ impl Timeline {
     /// The writes and discards in doubt at a place.
     fn pending(&self, place: &Place) -> impl Iterator<Item = &Entry> {
         let since = self.entries[place.since..place.at].iter();
-        since.filter(|entry| matches!(entry, Entry::Write { .. } | Entry::Discard { .. }))
+        since.filter(|entry| entry.changes())
     }
 
     /// How many writes and discards are in doubt at a place.

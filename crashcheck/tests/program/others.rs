@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::tool::{Bench, Ran, traces_of, until};
 
@@ -58,6 +58,12 @@ pub(crate) fn rightless() {
         "{}",
         ran.out
     );
+    // Root that may not mount has no way to let it through.
+    let mut bound = Command::new("setpriv");
+    bound.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_crashcheck"), "subjects"]);
+    bound.args(["--from", "from", "--cache", "cache"]).current_dir(home).stdin(Stdio::null());
+    let ran = Ran::from(bound.output().unwrap());
+    assert_eq!((ran.code, ran.out.contains("a mount namespace")), (4, true), "{}{}", ran.out, ran.err);
     assert!(home.join("from").exists() && secret.exists(), "what is mounted over is there");
 }
 
