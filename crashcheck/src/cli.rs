@@ -32,6 +32,7 @@ use crate::engine::scoreboard::Size;
 use crate::engine::subject::EngineSubject;
 use crate::engine::swept::{self, Swept};
 use crate::engine::{flip, kill, mutants, reader, replicas, spec};
+use crate::escape;
 use crate::program::rights::leave_machine;
 use crate::program::sandbox::{TIED, die_with_parent};
 
@@ -246,15 +247,22 @@ pub fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == TIED) {
         words.remove(1);
         if let Err(e) = die_with_parent() {
-            let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+            let _ = complain(&escape::word(&format!("{e:#}")));
             return Exit::HarnessBroken.into();
         }
     }
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(e) => {
-            let exit = if e.use_stderr() { Exit::Usage } else { Exit::Pass };
-            return if e.print().is_err_and(|e| !is_closed_pipe(&e)) {
+            let is_error = e.use_stderr();
+            let told = if is_error {
+                // It quotes arguments, which may be the names of files.
+                io::stderr().write_all(escape::lines(&e.render().to_string()).as_bytes())
+            } else {
+                e.print()
+            };
+            let exit = if is_error { Exit::Usage } else { Exit::Pass };
+            return if told.is_err_and(|e| !is_closed_pipe(&e)) {
                 Exit::HarnessBroken.into()
             } else {
                 exit.into()
@@ -262,7 +270,7 @@ pub fn main() -> ExitCode {
         }
     };
     if let Err(e) = leave_machine() {
-        let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+        let _ = complain(&escape::word(&format!("{e:#}")));
         return Exit::HarnessBroken.into();
     }
     let done = match cli.command {
@@ -287,7 +295,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(e) if e.downcast_ref::<io::Error>().is_some_and(is_closed_pipe) => Exit::Pass.into(),
         Err(e) => {
-            let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+            let _ = complain(&escape::word(&format!("{e:#}")));
             // What is missing here can be had; what failed is broken.
             if e.is::<Missing>() { Exit::NotMeasured.into() } else { Exit::HarnessBroken.into() }
         }
@@ -298,15 +306,20 @@ fn is_closed_pipe(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Writes to standard output; a closed pipe is an error that ends the program quietly.
+/// Writes lines to standard output; a closed pipe is an error that ends the program quietly.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(escape::lines(text).as_bytes())?;
     Ok(out.flush()?)
 }
 
 pub(crate) fn print_json(json: bool, value: &Value) -> anyhow::Result<()> {
-    if json { print(&format!("{value}\n")) } else { Ok(()) }
+    if json { print(&(escape::json(value)? + "\n")) } else { Ok(()) }
+}
+
+/// Writes a line to standard error, after this program's name.
+pub(crate) fn complain(text: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "crashcheck: {}", escape::lines(text))
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -418,10 +431,9 @@ fn replay_one(id: &str, args: &EngineArgs) -> anyhow::Result<Exit> {
     let (sequence, state) = match certificate::parse_replay(id) {
         Ok(parsed) => parsed,
         Err(e) => {
-            writeln!(
-                io::stderr(),
-                "crashcheck: {e}\nwrite --replay 'append.0,vote.1@SEED.RUN.CUT.STATE' as a finding prints it"
-            )?;
+            complain(&format!(
+                "{e}\nwrite --replay 'append.0,vote.1@SEED.RUN.CUT.STATE' as a finding prints it"
+            ))?;
             return Ok(Exit::Usage);
         }
     };
@@ -440,7 +452,7 @@ fn replay_one(id: &str, args: &EngineArgs) -> anyhow::Result<Exit> {
             Ok(if replayed.violations.is_empty() { Exit::Pass } else { Exit::Finding })
         }
         Err(e) => {
-            writeln!(io::stderr(), "crashcheck: {e}\nuse the profile under which the finding was made")?;
+            complain(&format!("{e}\nuse the profile under which the finding was made"))?;
             Ok(Exit::Usage)
         }
     }
@@ -611,11 +623,8 @@ fn kill(args: &KillArgs) -> anyhow::Result<Exit> {
     let temporary = swept.as_ref().map(|swept| swept.path().join("store"));
     let dir = args.dir.clone().or(temporary).context("a directory")?;
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        writeln!(
-            io::stderr(),
-            "crashcheck: {} is not empty; name a directory that is, or none",
-            dir.display()
-        )?;
+        let dir = escape::path(&dir);
+        complain(&format!("{dir} is not empty; name a directory that is, or none"))?;
         return Ok(Exit::Usage);
     }
     let settings = kill::Settings {

@@ -10,5 +10,6 @@ pub mod cli;
 pub mod core;
 pub mod disk;
 pub mod engine;
+pub mod escape;
 pub mod program;
 pub mod subjects;

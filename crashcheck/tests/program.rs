@@ -35,6 +35,8 @@ mod roles;
 mod talk;
 #[path = "program/tool.rs"]
 mod tool;
+#[path = "program/words.rs"]
+mod words;
 
 /// Names the role in the environment.
 pub(crate) const ROLE: &str = "CRASHCHECK_TEST_ROLE";

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use seawall::{Error, Outcome};
 
+use crate::print::word;
+
 /// The table of exit codes, as `--help` shows it.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -115,7 +117,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n  next: {}", self.what, self.next)
+        write!(f, "{}\n  next: {}", word(&self.what), word(&self.next))
     }
 }
 

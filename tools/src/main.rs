@@ -49,7 +49,15 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if e.use_stderr() => {
+            // It quotes arguments, which may be the names of files.
+            e.render().to_string().lines().for_each(|line| eprintln!("{}", print::word(line)));
+            return Exit::Usage.into();
+        }
+        Err(e) => e.exit(),
+    };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = cli.command.run(&mut out).and_then(|exit| {
         out.flush().map_err(Failure::output)?;

@@ -2,12 +2,16 @@
 //!
 //! I own the shapes that `status`, `dump` and `read` share. Numbers stay numbers, digests are
 //! base16, and bytes are a string if they are UTF-8 and base16 under another name if they are not,
-//! so that a reader never has to guess. I do not know where the values come from.
+//! so that a reader never has to guess. A character that a terminal would obey, in a name or in what a
+//! store holds, is printed by its number. I do not know where the values come from.
 
 use std::fmt::Write as _;
+use std::io;
 
 use seawall::{GroupId, GroupStatus, SnapshotPointer, Vote};
 use serde::Serialize;
+
+use crate::exit::Failure;
 
 /// Bytes as one of two fields: `data` for UTF-8, `data_hex` for everything else.
 #[derive(Serialize)]
@@ -33,6 +37,37 @@ impl std::fmt::Display for Data<'_> {
         let text = self.data.map(|text| text.escape_debug().to_string());
         f.write_str(&text.or_else(|| self.data_hex.clone()).unwrap_or_default())
     }
+}
+
+/// Whether a terminal shows a character, and does nothing else with it.
+fn is_plain(c: char) -> bool {
+    matches!(c, '\'' | '"' | '\\') || c.escape_debug().eq([c])
+}
+
+/// Text that may come from outside, within a line.
+pub(crate) fn word(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) && c != '\\' { out.push(c) } else { out.extend(c.escape_debug()) }
+    }
+    out
+}
+
+/// A value as one line of JSON.
+pub(crate) fn json(out: &mut impl io::Write, value: &impl Serialize) -> Result<(), Failure> {
+    let mut line = String::new();
+    for c in serde_json::to_string(value)?.chars() {
+        if is_plain(c) {
+            line.push(c);
+        } else {
+            // It stands within a string, where its number is the same.
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _ = write!(line, "\\u{unit:04x}");
+            });
+        }
+    }
+    line.push('\n');
+    Ok(out.write_all(line.as_bytes())?)
 }
 
 /// Lower-case base16.
@@ -121,6 +156,26 @@ impl<'a> GroupView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Controls, what turns the direction of what is read, and the like.
+    const OBEYED: &str =
+        "\0\u{1b}\r\u{7f}\u{85}\u{9b}\u{ad}\u{61c}\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{e0041}";
+
+    #[test]
+    fn what_a_terminal_obeys_is_a_number() {
+        let is_odd = |text: &str| text.chars().any(|c| c.is_control() || OBEYED.contains(c));
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            let text = format!("a{c}b");
+            assert!(!is_odd(&word(&text)), "U+{:04X}", u32::from(c));
+            let mut line = Vec::new();
+            json(&mut line, &text).expect("it is written");
+            let line = String::from_utf8(line).expect("text");
+            let line = line.strip_suffix('\n').expect("a line");
+            assert!(!is_odd(line), "U+{:04X}", u32::from(c));
+            assert_eq!(serde_json::from_str::<String>(line).expect("JSON"), text);
+        }
+        assert_eq!(word("it's\n\u{1b}[31m\\\u{e9}"), "it's\\n\\u{1b}[31m\\\\\u{e9}");
+    }
 
     #[test]
     fn bytes_that_are_not_text_have_another_name() {

@@ -14,6 +14,7 @@ use crate::block::check::{Checker, Verdict};
 use crate::block::fs::FileSystem;
 use crate::cli::{Exit, bar, print, print_json};
 use crate::core::choices::Bounds;
+use crate::escape;
 
 /// Where writes are torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -150,7 +151,7 @@ pub fn run(args: &BlockArgs) -> anyhow::Result<Exit> {
 }
 
 fn ended(args: &BlockArgs, stopped: &Stopped, verdict: &str, exit: Exit) -> anyhow::Result<Exit> {
-    print(&format!("{stopped}\n"))?;
+    print(&format!("{}\n", escape::word(&stopped.to_string())))?;
     print_json(args.json, &json!({ "verdict": verdict, "reason": stopped.to_string() }))?;
     Ok(exit)
 }
@@ -160,8 +161,10 @@ fn checked(args: &BlockArgs, settings: &Settings) -> anyhow::Result<Exit> {
     if let Some(id) = &args.replay {
         let (text, exit) = match campaign::replay(recorded, settings, id)? {
             Verdict::Holds => ("PASS\n".to_owned(), Exit::Pass),
-            Verdict::Fails(reason) => (format!("FAIL: {reason}\n"), Exit::Finding),
-            Verdict::Unfinished(reason) => (format!("NOT-MEASURED: {reason}\n"), Exit::NotMeasured),
+            Verdict::Fails(reason) => (format!("FAIL: {}\n", escape::word(&reason)), Exit::Finding),
+            Verdict::Unfinished(reason) => {
+                (format!("NOT-MEASURED: {}\n", escape::word(&reason)), Exit::NotMeasured)
+            }
         };
         print(&text)?;
         return Ok(exit);
@@ -216,12 +219,15 @@ fn text(summary: &Summary, settings: &Settings, verdict: &str) -> String {
     for class in &summary.classes {
         text.push_str(&format!(
             "{}: {}\n    {} states; the least loss: {} of {} writes in doubt, after {} acknowledgements, state {}\n",
-            class.id, class.symptom, class.states, class.lost, class.in_doubt, class.acks, class.state
+            class.id, escape::word(&class.symptom), class.states, class.lost, class.in_doubt, class.acks, class.state
         ));
     }
     if let Some(reason) = &summary.reason {
         let (unfinished, states) = (summary.unfinished, summary.states);
-        text.push_str(&format!("{unfinished} of {states} states were not looked at whole: {reason}\n"));
+        text.push_str(&format!(
+            "{unfinished} of {states} states were not looked at whole: {}\n",
+            escape::word(reason)
+        ));
     }
     text.push_str(&format!(
         "{verdict}\n{} states mounted and checked in {:.1} s, {:.0} a second\n{}\n",

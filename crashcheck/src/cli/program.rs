@@ -5,7 +5,6 @@
 //! after which the kernel undoes it.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,11 +17,12 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::{Exit, bar, print, print_json};
+use super::{Exit, bar, complain, print, print_json};
 pub(super) use strength::{FAULT_HELP, FaultArgs, MUTATE_HELP, MutateArgs, fault, mutate};
 
 use crate::core::profile::Profile;
 use crate::core::replay::Paths;
+use crate::escape;
 use crate::program::calls::Rings;
 use crate::program::checker::{self, CheckerOptions};
 use crate::program::expect::Expect;
@@ -117,7 +117,7 @@ pub(super) fn inner() -> Option<ExitCode> {
     Some(match done {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
         Err(e) => {
-            let _ = writeln!(io::stderr(), "crashcheck: {e:#}");
+            let _ = complain(&escape::word(&format!("{e:#}")));
             ExitCode::from(127)
         }
     })
@@ -162,7 +162,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
     if (is_alone && args.no_ptrace) || (!is_alone && args.allow_rings) {
         let what =
             if is_alone { "--no-ptrace goes with --by fuse" } else { "--allow-rings goes with --by ptrace" };
-        writeln!(io::stderr(), "crashcheck: {what}")?;
+        complain(what)?;
         return Ok(Exit::Usage);
     }
     if !is_alone {
@@ -173,7 +173,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
     let stop = stop_flag()?;
     let recorded = crate::program::record::record(&options(args, None), &stop)?;
     if let Some(why) = incomplete(&recorded, args) {
-        writeln!(io::stderr(), "crashcheck: NOT-MEASURED: {why}; nothing was written")?;
+        complain(&format!("NOT-MEASURED: {why}; nothing was written"))?;
         print_json(args.json, &json!({ "verdict": "NOT-MEASURED", "reason": why }))?;
         return Ok(Exit::NotMeasured);
     }
@@ -181,23 +181,22 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
     let bytes = file::write(recording, &args.output)?;
     let (steps, acks) = (recording.trace.steps.len(), recording.acks().count());
     for gap in &recording.gaps {
-        writeln!(io::stderr(), "crashcheck: not measured: {}: {}", gap.path, gap.reason)?;
+        complain(&report::gap(gap))?;
     }
     let exit = recording.origin.exit;
     if !args.json {
         let failed = if exit == 0 { String::new() } else { format!("; the command ended with {exit}") };
         let (operations, syncs) = (steps - recording.notes.len() - recording.syncs(), recording.syncs());
-        let to = args.output.display();
-        writeln!(
-            io::stderr(),
-            "crashcheck: recorded {operations} operations, {syncs} syncs and {acks} acknowledgements to {to}{failed}"
-        )?;
+        let to = escape::path(&args.output);
+        complain(&format!(
+            "recorded {operations} operations, {syncs} syncs and {acks} acknowledgements to {to}{failed}"
+        ))?;
     }
     print_json(
         args.json,
         &json!({
             "verdict": "RECORDED", "exit": exit, "steps": steps, "syncs": recording.syncs(), "acks": acks,
-            "gaps": recording.gaps.len(), "bytes": bytes, "file": args.output,
+            "gaps": recording.gaps.len(), "bytes": bytes, "file": names::text(args.output.as_os_str()),
         }),
     )?;
     Ok(if exit == 0 { Exit::Pass } else { Exit::Finding })
@@ -439,7 +438,8 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
         scene.allows(loss)
     });
     let Some(loss) = known else {
-        writeln!(io::stderr(), "crashcheck: {} names no state of {}", args.id, args.trace.display())?;
+        let (id, trace) = (escape::word(&args.id), escape::path(&args.trace));
+        complain(&format!("{id} names no state of {trace}"))?;
         return Ok(Exit::Usage);
     };
     std::fs::create_dir(&args.into).with_context(|| args.into.display().to_string())?;
@@ -449,7 +449,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
         format!("{} of {} acknowledgements", recording.acks_before(loss.cut), recording.acks().count());
     print(&format!(
         "{}: the state after step {} of {}, {} micro-operations lost, {seen} seen before\n",
-        args.into.display(),
+        escape::path(&args.into),
         loss.cut,
         script.steps.len(),
         loss.lost.len()
@@ -474,10 +474,10 @@ fn listing(recording: &Recording, path: &Path) -> String {
     let origin = &recording.origin;
     let mut text = format!(
         "{}: {} in {}, recorded with {}, ended with {}\n",
-        path.display(),
-        origin.command.join(" "),
-        origin.dir,
-        origin.recorder,
+        escape::path(path),
+        escape::shell_of_names(&origin.command),
+        escape::word(&origin.dir),
+        escape::word(&origin.recorder),
         origin.exit
     );
     let mut paths = Paths::new(&recording.trace);
@@ -487,13 +487,12 @@ fn listing(recording: &Recording, path: &Path) -> String {
         let task = recording.who(at);
         let since = step.since.map_or(String::new(), |since| format!(", begun before step {since}"));
         let site = symbols.place(at).map_or(String::new(), |site| format!(" at {site}"));
-        text.push_str(&format!(
-            "{at:6} {task:20} {}{since}{site}\n",
-            classes::words(recording, &step.op, at, &paths)
-        ));
+        let (task, site) = (escape::word(&task), escape::word(&site));
+        let words = classes::words(recording, &step.op, at, &paths);
+        text.push_str(&format!("{at:6} {task:20} {}{since}{site}\n", escape::word(&words)));
     }
     for gap in &recording.gaps {
-        text.push_str(&format!("not measured: {}: {}\n", gap.path, gap.reason));
+        text.push_str(&(report::gap(gap) + "\n"));
     }
     text
 }

@@ -1,6 +1,5 @@
 //! The scoreboard of the command line: its rows piece by piece, within a time, noted in a file.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,9 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{EngineArgs, Exit, bar, print, print_json};
+use super::{EngineArgs, Exit, bar, complain, print, print_json};
 use crate::engine::scoreboard::{self, Size};
+use crate::escape;
 
 /// How often the scoreboard notes how far it came.
 const PIECE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub(super) fn score(args: &EngineArgs, size: Size) -> anyhow::Result<Exit> {
     let mut scored = match earlier(args, size) {
         Ok(scored) => scored,
         Err(e) => {
-            writeln!(io::stderr(), "crashcheck: {e:#}; name another file for --progress")?;
+            complain(&escape::word(&format!("{e:#}; name another file for --progress")))?;
             return Ok(Exit::Usage);
         }
     };

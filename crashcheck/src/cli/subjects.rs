@@ -3,13 +3,13 @@
 //! I own its arguments, what is printed, and the exit code. All packages are provided before the first
 //! subject is recorded, so that a missing one is seen at once and no time of a row is an installation's.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{Exit, bar, print, print_json};
+use super::{Exit, bar, complain, print, print_json};
+use crate::escape;
 use crate::program::report::Verdict;
 use crate::program::rights::Rights;
 use crate::subjects::provide::Places;
@@ -65,7 +65,8 @@ pub(super) fn subjects(args: &SubjectsArgs) -> anyhow::Result<Exit> {
     let mut subjects = table::manifest(&text).with_context(|| file.display().to_string())?;
     if let Some(unknown) = args.only.iter().find(|name| subjects.iter().all(|s| s.name != **name)) {
         let names: Vec<&str> = subjects.iter().map(|subject| subject.name.as_str()).collect();
-        writeln!(io::stderr(), "crashcheck: there is no subject {unknown}; there are {}", names.join(", "))?;
+        let known = names.join(", ");
+        complain(&escape::word(&format!("there is no subject {unknown}; there are {known}")))?;
         return Ok(Exit::Usage);
     }
     subjects.retain(|subject| args.only.is_empty() || args.only.contains(&subject.name));
@@ -86,7 +87,7 @@ fn measure(subjects: &[Subject], args: &SubjectsArgs) -> anyhow::Result<Vec<Row>
     let bar = bar(2 * subjects.len() as u64);
     let mut provided = Vec::new();
     for subject in subjects {
-        bar.set_message(format!("providing {}", subject.name));
+        bar.set_message(format!("providing {}", escape::word(&subject.name)));
         provided.push(run::ready(subject, &places));
         bar.inc(1);
     }
@@ -107,7 +108,7 @@ fn measure(subjects: &[Subject], args: &SubjectsArgs) -> anyhow::Result<Vec<Row>
     let how = How { seconds: args.seconds, user };
     let mut rows = Vec::new();
     for (subject, ready) in subjects.iter().zip(provided) {
-        bar.set_message(subject.name.clone());
+        bar.set_message(escape::word(&subject.name).into_owned());
         rows.push(match ready {
             Ok(ready) => run::run(subject, &ready, how),
             Err(missing) => Row::without(subject, Verdict::NotMeasured, missing),

@@ -296,7 +296,7 @@ pub fn step_text(step: &Step, paths: &Paths) -> String {
         Op::Remove { path } => format!("the removal of {path}"),
         Op::SyncData { ino } => format!("fdatasync of {}", paths.of(*ino)),
         Op::SyncAll { ino } => format!("fsync of {}", paths.of(*ino)),
-        Op::SyncDir { path } => format!("fsync of the directory {path:?}"),
+        Op::SyncDir { path } => format!("fsync of the directory \"{path}\""),
         Op::Mark(mark) => format!("mark {mark}"),
     };
     if step.failed { text + ", which failed" } else { text }

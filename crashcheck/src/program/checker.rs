@@ -263,7 +263,8 @@ impl Checker {
         }
         let limit = self.limit();
         let process = self.process.as_mut().expect("it was started");
-        let line = json!({ "dir": self.dir, "acks": acks, "pending": pending }).to_string() + "\n";
+        let line =
+            json!({ "dir": self.dir.to_string_lossy(), "acks": acks, "pending": pending }).to_string() + "\n";
         let reason = match process.answer(&line, limit)? {
             Said::Line(line) => {
                 return match serde_json::from_str::<Answer>(&line) {

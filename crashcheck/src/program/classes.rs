@@ -15,6 +15,7 @@ use crate::core::minimise::ddmin;
 use crate::core::profile::Profile;
 use crate::core::replay::{Paths, step_text};
 use crate::core::trace::{Ino, Op, Trace};
+use crate::escape;
 use crate::program::explore::{Failure, Options};
 use crate::program::recording::Recording;
 use crate::program::scene::{Loss, Scene, Script};
@@ -56,6 +57,37 @@ pub struct Class {
     /// The smallest state.
     #[serde(skip)]
     pub state: Loss,
+}
+
+impl Class {
+    /// The class as a person reads it: every text of it within a line.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let all = |texts: &[String]| texts.iter().map(|text| word(text)).collect();
+        let maybe = |text: &Option<String>| text.as_deref().map(word);
+        let line = |line: &Line| Line {
+            about: word(&line.about),
+            call: word(&line.call),
+            task: word(&line.task),
+            text: word(&line.text),
+            site: maybe(&line.site),
+            stack: all(&line.stack),
+            ..line.clone()
+        };
+        Self {
+            symptom: word(&self.symptom),
+            missing_sync: maybe(&self.missing_sync),
+            call_site: maybe(&self.call_site),
+            lost: all(&self.lost),
+            survived: all(&self.survived),
+            timeline: self.timeline.iter().map(line).collect(),
+            ..self.clone()
+        }
+    }
+}
+
+fn word(text: &str) -> String {
+    escape::word(text).into_owned()
 }
 
 /// A line of a timeline.

@@ -33,12 +33,42 @@ pub fn text(name: &OsStr) -> String {
 pub fn name(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
-        match u32::from(c).checked_sub(BASE).and_then(|odd| u8::try_from(odd).ok()) {
-            Some(byte) if byte >= 0x80 => bytes.push(byte),
-            _ => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        match odd_byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
     OsString::from_vec(bytes)
+}
+
+/// The byte that a character stands for, if it stands for one.
+#[must_use]
+pub fn odd_byte(c: char) -> Option<u8> {
+    let odd = u32::from(c).checked_sub(BASE).and_then(|odd| u8::try_from(odd).ok());
+    odd.filter(|byte| *byte >= 0x80)
+}
+
+/// A path within JSON, whatever bytes it has.
+pub mod as_text {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes it as its text.
+    ///
+    /// # Errors
+    /// Those of what it is written to.
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::text(path.as_os_str()))
+    }
+
+    /// Reads what `serialize` wrote.
+    ///
+    /// # Errors
+    /// If it is no text.
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<PathBuf, D::Error> {
+        String::deserialize(from).map(|text| super::name(&text).into())
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,16 @@
 //!
 //! I own the document. Every class is on it, with its chart (see `chart`), its timeline, what it takes to
 //! see the state again and the sync that is missing. (P1) Nothing is fetched: no script, no font, no image;
-//! style and drawings are in the file. (P2) All text is escaped, whatever a program calls its files. (P3)
+//! style and drawings are in the file. (P2) All text is escaped
+//! ([`escape`](mod@escape)), whatever a program calls its files. (P3)
 //! Colour is never the only sign: each fate has a word. Nothing here decides anything (see [`report`]).
+
+use std::ffi::OsStr;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::core::profile::Profile;
+use crate::escape;
 use crate::program::classes::{Class, Fate, Line};
 use crate::program::explore::{Explored, Options};
 use crate::program::ratchet::Compared;
@@ -46,7 +51,8 @@ fn word(fate: Fate) -> &'static str {
 #[must_use]
 pub fn html(explored: &Explored, options: &Options, compared: Option<&Compared>) -> String {
     let verdict = report::verdict(explored);
-    let title = format!("{}: {}", verdict.name(), explored.recording.origin.command.join(" "));
+    let command = escape::shell_of_names(&explored.recording.origin.command);
+    let title = format!("{}: {command}", verdict.name());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -62,7 +68,7 @@ pub fn html(explored: &Explored, options: &Options, compared: Option<&Compared>)
                 main {
                     (overview(explored))
                     @for (number, class) in explored.classes.iter().enumerate() {
-                        (finding(number + 1, class, options, compared.is_some_and(|compared| compared.knows(class))))
+                        (finding(number + 1, &class.shown(), options, compared.is_some_and(|compared| compared.knows(class))))
                     }
                     (covered(explored, options))
                     (origin(explored, options))
@@ -71,7 +77,7 @@ pub fn html(explored: &Explored, options: &Options, compared: Option<&Compared>)
             }
         }
     };
-    page.into_string()
+    escape::lines(&page.into_string()).into_owned()
 }
 
 fn head(explored: &Explored, options: &Options, verdict: Verdict) -> Markup {
@@ -85,7 +91,7 @@ fn head(explored: &Explored, options: &Options, verdict: Verdict) -> Markup {
     let first = explored.first_failure.map_or("none".to_owned(), |first| format!("{first:.2} s"));
     html! {
         header class=(tone) {
-            p.command { "Crash states of " code { (origin.command.join(" ")) } }
+            p.command { "Crash states of " code { (escape::shell_of_names(&origin.command)) } }
             h1 { span.badge { (verdict.name()) } " " (sentence(explored, options, verdict)) }
             dl.numbers {
                 div { dt { "states checked" } dd { (explored.distinct) } }
@@ -105,11 +111,11 @@ fn sentence(explored: &Explored, options: &Options, verdict: Verdict) -> String 
         Verdict::Pass => "No crash state within the bounds fails the checker.".to_owned(),
         Verdict::NotMeasured => {
             let why = report::unmeasured(explored).unwrap_or_default();
-            format!("Nothing failed, but not enough was measured: {why}.")
+            format!("Nothing failed, but not enough was measured: {}.", escape::word(&why))
         }
         Verdict::HarnessBroken => format!(
             "The checker fails on the complete state, in which nothing is lost: {}",
-            explored.broken.as_deref().unwrap_or_default()
+            escape::word(explored.broken.as_deref().unwrap_or_default())
         ),
         Verdict::Fail => {
             let classes = explored.classes.len();
@@ -139,8 +145,8 @@ fn overview(explored: &Explored) -> Markup {
                     @for (number, class) in explored.classes.iter().enumerate() {
                         tr {
                             td.number { (number + 1) }
-                            td { a href=(format!("#class-{}", number + 1)) { (class.symptom) } }
-                            td { (class.missing_sync.as_deref().unwrap_or("no sync helps")) }
+                            td { a href=(format!("#class-{}", number + 1)) { (escape::word(&class.symptom)) } }
+                            td { (escape::word(class.missing_sync.as_deref().unwrap_or("no sync helps"))) }
                             td { (class.profiles.join(", ")) }
                             td.number { (class.states) }
                         }
@@ -152,10 +158,9 @@ fn overview(explored: &Explored) -> Markup {
 }
 
 fn finding(number: usize, class: &Class, options: &Options, is_known: bool) -> Markup {
-    let blocks = if options.block_units { " --blocks" } else { "" };
     // A crash within the checker's recovery begins in the state that it recovered from.
     let (id, is_nested) = class.id.split_once('/').map_or((&*class.id, false), |(outer, _)| (outer, true));
-    let replay = format!("crashcheck replay {id} {} --into state{blocks}", options.trace.display());
+    let replay = replay(id, options);
     html! {
         article id=(format!("class-{number}")) {
             h2 { span.ordinal { (number) } (class.symptom) @if is_known { " " span.known { "known" } } }
@@ -178,6 +183,18 @@ fn finding(number: usize, class: &Class, options: &Options, is_known: bool) -> M
             }
         }
     }
+}
+
+/// The command that lays a state out.
+fn replay(id: &str, options: &Options) -> String {
+    let trace = options.trace.as_os_str();
+    let mut words = ["crashcheck", "replay", id].map(OsStr::new).to_vec();
+    words.extend([trace, OsStr::new("--into"), OsStr::new("state")]);
+    if options.profile != Profile::PosixStrict {
+        words.extend(["--profile", options.profile.name()].map(OsStr::new));
+    }
+    words.extend(options.block_units.then_some(OsStr::new("--blocks")));
+    escape::shell(words)
 }
 
 fn cure(class: &Class) -> Markup {
@@ -276,7 +293,7 @@ fn covered(explored: &Explored, options: &Options) -> Markup {
             } }
             @if !explored.recording.gaps.is_empty() {
                 h3 { "Not measured" }
-                ul { @for gap in &explored.recording.gaps { li { code { (gap.path) } ": " (gap.reason) } } }
+                ul { @for gap in &explored.recording.gaps { li { code { (escape::word(&gap.path)) } ": " (escape::word(&gap.reason)) } } }
             }
         }
     }
@@ -291,12 +308,12 @@ fn origin(explored: &Explored, options: &Options) -> Markup {
         section {
             h2 { "Where this is from" }
             dl.origin {
-                dt { "command" } dd { code { (origin.command.join(" ")) } }
-                dt { "directory" } dd { code { (origin.dir) } }
-                dt { "checker" } dd { code { (options.checker.command.join(" ")) } }
+                dt { "command" } dd { code { (escape::shell_of_names(&origin.command)) } }
+                dt { "directory" } dd { code { (escape::word(&origin.dir)) } }
+                dt { "checker" } dd { code { (escape::shell(&options.checker.command)) } }
                 dt { "recording" } dd {
-                    code { (options.trace.display()) } ": " (operations) " operations, " (syncs) " syncs, "
-                    (recording.acks().count()) " acknowledgements, by " (origin.recorder) " on Linux " (origin.kernel)
+                    code { (escape::path(&options.trace)) } ": " (operations) " operations, " (syncs) " syncs, "
+                    (recording.acks().count()) " acknowledgements, by " (escape::word(&origin.recorder)) " on Linux " (escape::word(&origin.kernel))
                 }
                 dt { "seed" } dd { (options.reach.seed) }
             }

@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::escape;
 use crate::program::classes::{Class, normalised};
 
 /// A class as the file has it.
@@ -77,7 +78,7 @@ pub fn compare(path: &Path, classes: &[Class], whole: bool) -> anyhow::Result<Co
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let stored = Stored { classes: found.clone() };
-            let text = serde_json::to_string_pretty(&stored)? + "\n";
+            let text = escape::json_lines(&stored)? + "\n";
             fs::write(path, text).with_context(|| path.display().to_string())?;
             Ok(Compared { written: true, new: found, ..Compared::default() })
         }
@@ -88,7 +89,7 @@ pub fn compare(path: &Path, classes: &[Class], whole: bool) -> anyhow::Result<Co
 /// The comparison for people.
 #[must_use]
 pub fn text(compared: &Compared, path: &Path) -> String {
-    let path = path.display();
+    let path = escape::path(path);
     if compared.written {
         return format!(
             "ratchet: {} classes written to {path}; from now on they are known\n",
@@ -97,7 +98,7 @@ pub fn text(compared: &Compared, path: &Path) -> String {
     }
     let line = |what: &str, known: &Known| {
         let sync = known.missing_sync.as_deref().unwrap_or("no sync helps");
-        format!("ratchet: {what}: {} (missing: {sync})\n", known.symptom)
+        format!("ratchet: {what}: {} (missing: {})\n", escape::word(&known.symptom), escape::word(sync))
     };
     let new = compared.new.iter().map(|known| line("new", known));
     let gone = compared.gone.iter().map(|known| line(&format!("gone, take it out of {path}"), known));

@@ -9,9 +9,11 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::escape;
 use crate::program::classes::{Class, Fate};
 use crate::program::explore::{Explored, Options, Progress};
 use crate::program::ratchet::Compared;
+use crate::program::recording::Gap;
 use crate::program::search::{STAGES, Stage};
 
 /// How many stages of the search a pass must have finished: every operation's end, and everything unsynced lost.
@@ -81,6 +83,12 @@ pub fn unmeasured(explored: &Explored) -> Option<String> {
         ));
     }
     (explored.distinct == 0).then(|| "no state was checked".to_owned())
+}
+
+/// What was not recorded, in a line.
+#[must_use]
+pub fn gap(gap: &Gap) -> String {
+    format!("not measured: {}: {}", escape::word(&gap.path), escape::word(&gap.reason))
 }
 
 /// The first stage that a pass needs and that did not come to its end.
@@ -182,11 +190,12 @@ pub fn junit(explored: &Explored, compared: Option<&Compared>) -> String {
         .broken
         .clone()
         .or_else(|| unmeasured(explored).map(|why| format!("{}: {why}", Verdict::NotMeasured.name())));
+    let escaped = |text: &str| escape::xml(&escape::word(text));
     let error = why.map_or(String::new(), |why| format!("<error message=\"{}\"/>", escaped(&why)));
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{known}\">\n\
          <testcase classname=\"crashcheck\" name=\"{} states\">{error}</testcase>\n",
-        escaped(&explored.recording.origin.command.join(" ")),
+        escape::xml(&escape::shell_of_names(&explored.recording.origin.command)),
         explored.classes.len() + 1,
         explored.classes.len() - known,
         u8::from(!error.is_empty()),
@@ -195,7 +204,7 @@ pub fn junit(explored: &Explored, compared: Option<&Compared>) -> String {
     for (number, class) in explored.classes.iter().enumerate() {
         let mut words = String::new();
         class_text(&mut words, number + 1, class);
-        let (symptom, words) = (escaped(&class.symptom), escaped(&words));
+        let (symptom, words) = (escaped(&class.symptom), escape::xml(&words));
         let said = match is_known(class) {
             true => format!("<skipped message=\"known: {symptom}\"/><system-out>{words}</system-out>"),
             false => format!("<failure message=\"{symptom}\">{words}</failure>"),
@@ -207,27 +216,12 @@ pub fn junit(explored: &Explored, compared: Option<&Compared>) -> String {
     text
 }
 
-/// Text as XML has it; what XML cannot hold is left out.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// The whole for people.
 #[must_use]
 pub fn text(explored: &Explored, options: &Options) -> String {
     let mut text = String::new();
     if let Some(reason) = &explored.broken {
-        let command = options.checker.command.join(" ");
+        let (reason, command) = (escape::word(reason), escape::shell(&options.checker.command));
         let _ = writeln!(
             text,
             "HARNESS-BROKEN: the checker fails on the complete state, in which nothing is lost: {reason}\n\
@@ -239,7 +233,7 @@ pub fn text(explored: &Explored, options: &Options) -> String {
         class_text(&mut text, number + 1, class);
     }
     for gap in &explored.recording.gaps {
-        let _ = writeln!(text, "not measured: {}: {}", gap.path, gap.reason);
+        let _ = writeln!(text, "{}", self::gap(gap));
     }
     let classes = explored.classes.len();
     let _ = writeln!(
@@ -255,13 +249,14 @@ pub fn text(explored: &Explored, options: &Options) -> String {
     if verdict(explored) == Verdict::NotMeasured
         && let Some(why) = unmeasured(explored)
     {
-        let _ = writeln!(text, "no verdict: {why}");
+        let _ = writeln!(text, "no verdict: {}", escape::word(&why));
     }
     let _ = writeln!(text, "certificate: {}", certificate(explored, options));
     text
 }
 
 fn class_text(text: &mut String, number: usize, class: &Class) {
+    let class = &class.shown();
     let profiles = class.profiles.join(", ");
     let _ = writeln!(text, "class {number}: {}", class.symptom);
     let _ = writeln!(text, "  {} states, under {profiles}; the smallest is {}", class.states, class.id);

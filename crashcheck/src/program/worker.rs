@@ -19,9 +19,11 @@ use nix::unistd::setgroups;
 use serde::{Deserialize, Serialize};
 
 use crate::core::profile::{Profile, Unit};
+use crate::escape;
 use crate::program::checker::{Checker, CheckerOptions, Reason};
 use crate::program::expect::Expect;
 use crate::program::file;
+use crate::program::names;
 use crate::program::own::Places;
 use crate::program::present::Stage;
 use crate::program::recording::{Note, Recording};
@@ -35,8 +37,10 @@ pub const WORK: &str = "__work";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// The recording's file.
+    #[serde(with = "names::as_text")]
     pub trace: PathBuf,
     /// Where states are shown.
+    #[serde(with = "names::as_text")]
     pub at: PathBuf,
     /// The profile, which numbers the micro-operations: its name.
     pub profile: String,
@@ -104,10 +108,11 @@ pub fn serve(given: &str) -> anyhow::Result<()> {
     let owner = options.checker.user;
     let places = Places::new(&dir);
     for (place, why) in places.shared.iter().filter(|_| tells) {
-        let place = place.display();
+        let (place, why) = (escape::path(place), why.to_string());
         writeln!(
             io::stderr(),
-            "crashcheck: checkers share {place} with one another and with all others: {why}"
+            "crashcheck: checkers share {place} with one another and with all others: {}",
+            escape::word(&why)
         )?;
     }
     sandbox::mount_states(&dir, owner)?;

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::escape;
 use crate::program::report::Verdict;
 
 /// How many classes of a subject are named to people; JSON has all.
@@ -225,7 +226,7 @@ pub fn text(rows: &[Row]) -> String {
         let _ = writeln!(
             text,
             "{:20} {:8} {:14} {:19} {:7} {:7} {:7.1}{mark}",
-            row.subject,
+            escape::word(&row.subject),
             row.expected.name(),
             row.verdict.name(),
             profiles(row),
@@ -234,11 +235,12 @@ pub fn text(rows: &[Row]) -> String {
             row.seconds
         );
         if let Some(reason) = &row.reason {
-            let _ = writeln!(text, "    {reason}");
+            let _ = writeln!(text, "    {}", escape::word(reason));
         }
         for finding in row.findings.iter().take(SHOWN_FINDINGS) {
             let sync = finding.missing_sync.as_deref().unwrap_or("no single sync helps");
-            let _ = writeln!(text, "    {}; missing: {sync}", finding.symptom);
+            let (symptom, sync) = (escape::word(&finding.symptom), escape::word(sync));
+            let _ = writeln!(text, "    {symptom}; missing: {sync}");
         }
         if let Some(more @ 1..) = row.findings.len().checked_sub(SHOWN_FINDINGS) {
             let _ = writeln!(text, "    and {more} more classes");

@@ -18,6 +18,7 @@ use super::pages;
 use super::promises;
 use super::talk;
 use super::tool::{Bench, signal, traces_of, until};
+use super::words;
 
 /// The cases by name.
 pub(crate) const CASES: &[(&str, fn())] = &[
@@ -85,6 +86,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("the_recorder_answers_no_stranger", hostile::strange_callers),
     ("another_user_records_and_checks_without_rights", hostile::without_rights),
     ("a_changed_recording_is_an_error_or_bounded", hostile::mutations),
+    ("nothing_that_a_terminal_obeys_comes_through", words::odd_words),
     ("an_interrupt_leaves_nothing_behind", interrupts),
     ("who_is_run_has_no_right_over_the_machine_and_a_checker_sees_nobody", hostile::machine_and_processes),
     ("states_are_laid_out_with_the_rights_of_who_goes_on_beside", hostile::files_of_another),

@@ -14,7 +14,12 @@ fn reports(bench: &Bench, role: &str) -> (Ran, String, String) {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    // What a terminal would obey has a backslash before it, so one that was there before has two.
+    text.replace('\\', "\\\\")
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// Every class is on the page, with what explains it, and nothing on it has to be fetched.

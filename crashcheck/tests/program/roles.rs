@@ -64,6 +64,8 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "check-without-rights" => rightless(&dir).and_then(|()| check_publish(&dir)),
         "serve-without-rights" => serve(|dir| rightless(dir).and_then(|()| check_publish(dir))),
         "check-lock-files" => lock_files(&dir),
+        "odd-words" => super::words::write_odd(&dir),
+        "check-odd-words" => super::words::check_odd(&dir),
         "check-nothing" => Ok(()),
         "check-hangs" => loop {
             thread::sleep(Duration::from_secs(1));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use seawall::{CreateOptions, Engine};
 
 use crate::exit::{Exit, Failure};
+use crate::print::word;
 
 /// Create a new, empty store (writes).
 #[derive(clap::Args)]
@@ -39,7 +40,7 @@ impl Args {
         writeln!(
             out,
             "created {}: cluster {}, node {}, store {}",
-            self.dir.display(),
+            word(&self.dir.display().to_string()),
             identity.cluster,
             identity.node,
             crate::print::base16(&identity.store)

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::look;
 use crate::exit::{Exit, Failure};
-use crate::print::Data;
+use crate::print::{Data, json};
 
 /// Print every record in stream order (writes nothing).
 #[derive(clap::Args)]
@@ -72,8 +72,7 @@ impl Args {
                 exit = Exit::Damage;
             }
             if self.json {
-                serde_json::to_writer(&mut *out, &View::new(&record))?;
-                writeln!(out)?;
+                json(out, &View::new(&record))?;
             } else {
                 line(out, &record)?;
             }

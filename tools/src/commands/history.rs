@@ -10,7 +10,7 @@ use seawall::{Membership, MembershipSource, Noted, Proof, Store};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
-use crate::print::Data;
+use crate::print::{Data, json, word};
 
 /// Print the evidence and the memberships, also of a store that refuses to open (writes nothing).
 #[derive(clap::Args)]
@@ -63,7 +63,7 @@ impl<'a> View<'a> {
         match self {
             Self::Evidence(Noted { sequence, epoch, event }) => {
                 let act = format!("{:?}", event.act).to_lowercase();
-                write!(out, "{sequence:>8}  epoch {epoch}  {act:<13} {}", event.text)?;
+                write!(out, "{sequence:>8}  epoch {epoch}  {act:<13} {}", word(&event.text))?;
                 if !event.bytes.is_empty() {
                     write!(out, ", bytes {}..{}", event.bytes.start, event.bytes.end)?;
                 }
@@ -101,8 +101,7 @@ impl Args {
             .chain(wanted.map(View::membership));
         for view in views {
             if self.json {
-                serde_json::to_writer(&mut *out, &view)?;
-                writeln!(out)?;
+                json(out, &view)?;
             } else {
                 view.line(out)?;
             }

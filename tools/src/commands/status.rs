@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::look;
 use crate::exit::{Exit, Failure};
-use crate::print::{GroupView, base16};
+use crate::print::{GroupView, base16, json, word};
 
 /// Show the store's identity, its groups and what recovery would report (writes nothing).
 #[derive(clap::Args)]
@@ -46,8 +46,7 @@ impl Args {
             report: &report,
         };
         if self.json {
-            serde_json::to_writer(&mut *out, &view)?;
-            writeln!(out)?;
+            json(out, &view)?;
         } else {
             view.text(out)?;
         }
@@ -77,8 +76,8 @@ impl View<'_> {
         }
         if self.alarm {
             writeln!(out, "DAMAGED; recovery would report:")?;
-            serde_json::to_writer_pretty(&mut *out, self.report)?;
-            writeln!(out)?;
+            let report = serde_json::to_string_pretty(self.report)?;
+            report.lines().try_for_each(|line| writeln!(out, "{}", word(line)))?;
             writeln!(out, "next: `seawall verify` names the damaged bytes")?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::look;
 use crate::exit::{Exit, Failure};
+use crate::print::{json, word};
 
 /// Read and check every byte, and name what is damaged (writes nothing).
 #[derive(clap::Args)]
@@ -36,8 +37,7 @@ impl Args {
         let found = store.verify().map_err(|e| Failure::store(&self.dir, e))?;
         let ok = found.damage.is_empty() && !report.is_alarm();
         if self.json {
-            serde_json::to_writer(&mut *out, &View { ok, found: &found, report: &report })?;
-            writeln!(out)?;
+            json(out, &View { ok, found: &found, report: &report })?;
         } else {
             text(out, &found, ok)?;
         }
@@ -47,7 +47,14 @@ impl Args {
 
 fn text(out: &mut impl Write, found: &VerifyReport, ok: bool) -> Result<(), Failure> {
     for damage in &found.damage {
-        writeln!(out, "{}: bytes {}..{}: {}", damage.file, damage.from, damage.to, damage.what)?;
+        writeln!(
+            out,
+            "{}: bytes {}..{}: {}",
+            word(&damage.file),
+            damage.from,
+            damage.to,
+            word(&damage.what)
+        )?;
     }
     writeln!(
         out,

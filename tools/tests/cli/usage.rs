@@ -11,6 +11,32 @@ fn usage_errors_have_their_own_code() {
     }
 }
 
+/// A name may hold what a terminal would obey, and so may what a store holds.
+#[test]
+fn nothing_that_a_terminal_obeys_comes_through() {
+    let harmless = |text: &str| {
+        let obeyed = |c: char| c.is_control() && c != '\n' || "\u{ad}\u{202e}\u{feff}".contains(c);
+        assert!(!text.contains(obeyed) && !text.contains("\nforged"), "{text:?}");
+    };
+    const ODD: &str = "x\u{1b}[31m\u{7f}\u{9b}\u{202e}\u{feff}";
+    for args in
+        [&["status", "no\u{1b}[31m\nforged"][..], &["--\u{1b}[31m\u{202e}"], &["append", "no\nforged"]]
+    {
+        let ran = run(args, b"");
+        assert!(!ran.err().is_empty());
+        harmless(&ran.all());
+    }
+    let bench = Bench::with_lines(&format!("{ODD}\n"));
+    for args in
+        [&["dump", "--json"][..], &["dump"], &["status", "--json"], &["status"], &["verify"], &["history"]]
+    {
+        let ran = bench.run(args[0], &args[1..], b"").expect_code(0);
+        harmless(&ran.all());
+    }
+    let records = bench.run("dump", &["--json"], b"").json();
+    assert!(records.iter().any(|record| record["data"] == ODD), "{records:?}");
+}
+
 #[test]
 fn help_names_the_exit_codes() {
     let help = run(&["--help"], b"").expect_code(0).out();

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{CheckArgs, checker_options, place_of, read_at, stop_flag};
 use crate::cli::{Exit, bar, print, print_json};
 use crate::core::profile::Profile;
+use crate::escape;
 use crate::program::faults::{self, Run};
 use crate::program::mutate::{self, Dropped};
 use crate::program::record::By;
@@ -102,8 +103,11 @@ pub(crate) fn mutate(args: &MutateArgs) -> anyhow::Result<Exit> {
 
 fn row(dropped: &Dropped) -> String {
     let Dropped { step, sync, symptom, state, states, cut_short } = dropped;
+    let sync = escape::word(sync);
     match (symptom, state) {
-        (Some(symptom), Some(state)) => format!("{step:6} missed    {sync}: {symptom} ({state})\n"),
+        (Some(symptom), Some(state)) => {
+            format!("{step:6} missed    {sync}: {} ({state})\n", escape::word(symptom))
+        }
         _ if *cut_short => {
             format!(
                 "{step:6} NOT-MEASURED {sync}: nothing fails in {states} states, and there are more: --states\n"
@@ -242,12 +246,13 @@ fn run_text(run: &Run, args: &FaultArgs) -> String {
     }
     if let Some(verdict) = run.verdict {
         text.push_str(&format!(", {} in {} states", verdict.name(), run.states));
-        text.extend(run.reason.iter().map(|why| format!(" ({why})")));
+        text.extend(run.reason.iter().map(|why| format!(" ({})", escape::word(why))));
     }
     text.push('\n');
-    text.extend(run.left.iter().map(|left| format!("    with nothing lost: {left}\n")));
+    text.extend(run.left.iter().map(|left| format!("    with nothing lost: {}\n", escape::word(left))));
     for class in &run.classes {
-        text.push_str(&format!("    {} ({} states, such as {})\n", class.symptom, class.states, class.id));
+        let symptom = escape::word(&class.symptom);
+        text.push_str(&format!("    {symptom} ({} states, such as {})\n", class.states, class.id));
     }
     text
 }
