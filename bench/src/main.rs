@@ -16,6 +16,7 @@ mod plots;
 mod reads;
 mod results;
 mod ring;
+mod stalls;
 mod stats;
 mod syncs;
 
@@ -50,6 +51,8 @@ enum Command {
     Facets(facets::Args),
     /// Votes, scrubs and looks in stores of many groups, beside one of few.
     Groups(groups::Args),
+    /// The longest waits of callers while a sync stalls, and while segments are recycled.
+    Stalls(stalls::Args),
     /// The time and the memory of an open, by the size of the store, beside other engines.
     Open(open::Args),
     /// Scans and random reads, beside other engines and memory.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Plots(args) => args.run(),
         Command::Facets(args) => args.run(&dir),
         Command::Groups(args) => args.run(&dir),
+        Command::Stalls(args) => args.run(&dir),
         Command::Open(args) => args.run(&dir),
         Command::Reads(args) => args.run(&dir),
         Command::Backends(args) => args.run(&dir),

@@ -12,7 +12,7 @@ use crate::facts::{LOST_AND_FOUND, SNAPSHOTS};
 use crate::highwater::{self, HighWater};
 use crate::identity;
 use crate::log::held::Shelf;
-use crate::log::spares::{spare_name, zero_fill};
+use crate::log::spares::{description, spare_name, zero_fill};
 use crate::log::{Log, Shape, first_header, start_segment};
 use crate::options::{CreateOptions, RESERVED_SEGMENTS};
 use crate::planted::Bug;
@@ -68,7 +68,8 @@ pub(crate) fn create<V: Vfs>(vfs: &V, options: &CreateOptions) -> Result<Identit
     let high = high.map_err(Error::space(doing, highwater::NAME))?;
     sync_names()?;
     let shelf = Shelf::new(vfs);
-    let active = start_segment(&shelf, first, &Groups::new())?;
+    let file = description(&shelf, &file_name(first.segment))?;
+    let active = start_segment(&shelf, file, first, &Groups::new())?;
     Log::new(shelf, active, 0, high, journal)?.seal(Seal::Closed, SegmentId(0))?;
 
     vfs.rename(identity::NEW_NAME, identity::NAME).map_err(Error::io("rename", identity::NAME))?;

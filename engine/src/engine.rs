@@ -49,6 +49,10 @@ use snapshots::Place;
 pub use snapshots::SnapshotWriter;
 use submitted::Written;
 
+/// What is said of an open that found prepared segments with holes, and took them away.
+const SPARSE: &str = "prepared segments had holes, as after a copy that leaves out zeros: until the reserve is made \
+                      anew, a full disk may refuse what it else takes";
+
 /// A store, open for writing. Shared by reference between threads.
 pub struct Engine<V: Vfs = OsVfs> {
     shared: Arc<Shared<V>>,
@@ -109,6 +113,7 @@ impl<V: Vfs> Engine<V> {
         let copy =
             found.mend.as_ref().map(|_| quarantine::keep(&vfs, identity::NAME, &lock, identity.clone()));
         let copy = copy.transpose()?;
+        let sparse = facts.has_holes.then_some(SPARSE);
         let (log, mut report) = recovery::apply(&vfs, facts, plan, &shape, options.max_syncs_in_flight)?;
         if let Some(whole) = &found.mend {
             let what = "a copy of the identity, from the other";
@@ -133,7 +138,8 @@ impl<V: Vfs> Engine<V> {
         front.blocked = blocking;
         let shared = Arc::new(Shared::new(front, log, options, space, usage, lock));
         shared.attend_reserve().inspect_err(|_| shared.shut())?;
-        report.caveat = shared.segments.vfs.caveat().map_err(Error::io("look at", "the file system"))?;
+        let caveat = shared.segments.vfs.caveat().map_err(Error::io("look at", "the file system"))?;
+        report.caveat = caveat.or(sparse);
         let (scrubbed, writers, claims) = Default::default();
         Ok((Self { shared, shape, epoch, scrubbed, writers, claims }, report))
     }
@@ -248,17 +254,17 @@ impl<V: Vfs> Engine<V> {
     fn admitted(&self, group: GroupId, weight: &Weight) -> Result<MutexGuard<'_, Front>> {
         loop {
             let mut front = self.shared.front();
-            let Some(most) = self.admit(&mut front, group, weight)? else { return Ok(front) };
+            let Some((most, open)) = self.admit(&mut front, group, weight)? else { return Ok(front) };
             let durable = front.durable;
             drop(front);
-            let provided = self.shared.segments.provide(most, durable);
+            let provided = self.shared.segments.provide(most, open, durable);
             provided.inspect_err(|e| self.shared.poison_on(e))?;
         }
     }
 
-    /// Admission: handle alive, window, and room on disk, in this order. Says how many prepared segments it takes
-    /// if there are too few.
-    fn admit(&self, front: &mut Front, group: GroupId, weight: &Weight) -> Result<Option<usize>> {
+    /// Admission: handle alive, window, and room on disk, in this order. Says how many prepared segments it takes,
+    /// and how many of them open, if there are too few.
+    fn admit(&self, front: &mut Front, group: GroupId, weight: &Weight) -> Result<Option<(usize, usize)>> {
         if let Some(cause) = &front.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
@@ -289,8 +295,9 @@ impl<V: Vfs> Engine<V> {
         Ok(self.missing_room(front, &weight.content))
     }
 
-    /// How many segments must be prepared for what is queued and this batch, if there are not as many.
-    fn missing_room(&self, front: &mut Front, batch: &Content) -> Option<usize> {
+    /// How many segments must be prepared for what is queued and this batch, and how many of them open, if there are
+    /// not as many.
+    fn missing_room(&self, front: &mut Front, batch: &Content) -> Option<(usize, usize)> {
         let control = batch.is_control();
         let content = front.unwritten().and(batch);
         let need = self.shared.space.taken(&content, 1 + front.frames.queue.len() as u64);
@@ -305,11 +312,12 @@ impl<V: Vfs> Engine<V> {
             return None;
         }
         // There may be more by now.
-        outlook.spares = self.shared.segments.spares();
+        (outlook.spares, outlook.open) = self.shared.segments.catalog().prepared();
         let more = self.shared.space.segments(need) + u64::from(!front.frames.queue.is_empty());
         let fresh = if fits { 0 } else { usize::try_from(more).expect("a batch is in memory") };
-        let enough = if fits { behind(outlook) } else { outlook.spares >= keep + fresh };
-        (!enough).then_some(keep + fresh)
+        let are_open = outlook.open >= fresh || V::planted(Bug::OpenedWhenWritten);
+        let enough = if fits { behind(outlook) } else { outlook.spares >= keep + fresh && are_open };
+        (!enough).then_some((keep + fresh, fresh))
     }
 
     /// The state of all groups must fit a checkpoint.
@@ -478,7 +486,7 @@ impl<V: Vfs> Engine<V> {
         let groups: Vec<_> = front.groups.iter().map(|(id, g)| (*id, group_status(&front, *id, g))).collect();
         let (segments, reserve) = {
             let catalog = self.shared.segments.catalog();
-            (catalog.sealed.len() + 1, catalog.spares.len())
+            (catalog.sealed.len() + 1, catalog.prepared().0)
         };
         let mut status = Status {
             identity: self.shape.identity,

@@ -106,8 +106,11 @@ pub struct Facts<V: Vfs> {
     pub segments: Vec<SegmentFact<V>>,
     /// Names of prepared segments of the right length.
     pub spares: Vec<String>,
-    /// Names of prepared segments of another length, and of a repaired one: their making was cut short.
+    /// Names of prepared segments of another length or with holes, and of a repaired one: their making was cut short,
+    /// or they are sparse copies.
     pub stunted: Vec<String>,
+    /// Whether any of them has holes.
+    pub has_holes: bool,
     /// The highest segment whose header stands in a spare; 0 for none.
     pub stray: SegmentId,
     /// Names that are not ours.
@@ -147,6 +150,7 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
         segments: Vec::new(),
         spares: Vec::new(),
         stunted: Vec::new(),
+        has_holes: false,
         stray: SegmentId(0),
         unknown: Vec::new(),
         has_snapshots: false,
@@ -176,7 +180,10 @@ pub fn gather<V: Vfs>(vfs: &V, shape: &Shape) -> Result<Facts<V>> {
             if let HeaderFact::Recycled(from) = header {
                 facts.stray = facts.stray.max(from);
             }
-            let whole = len == shape.size;
+            let has_hole =
+                file.has_hole().map_err(Error::io("stat", &name))? && !V::planted(Bug::HolesBelieved);
+            facts.has_holes |= has_hole && len == shape.size;
+            let whole = len == shape.size && !has_hole;
             if whole { &mut facts.spares } else { &mut facts.stunted }.push(name);
         } else if name == repair::NEW_NAME {
             facts.stunted.push(name);

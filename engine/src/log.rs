@@ -24,7 +24,7 @@ use crate::segment::{self, Ending, EntryRef, Footer, Header, Seal};
 use crate::space::Space;
 use crate::state::{self, Group, Groups, STATE_OVERHEAD};
 use crate::types::{Digest, Epoch, Identity, Position, SegmentId, SnapshotOwner};
-use crate::vfs::{Access, File, Vfs, write_all_at, write_parts_at};
+use crate::vfs::{File, Vfs, write_all_at, write_parts_at};
 
 pub mod held;
 pub mod readable;
@@ -36,7 +36,7 @@ pub use readable::Readable;
 pub use segments::{Catalog, Segments};
 
 use held::Shelf;
-use spares::settle;
+use spares::{Opened, description};
 
 /// What never changes about a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct Outlook {
     pub size: u64,
     /// Prepared segments.
     pub spares: usize,
+    /// Those of them that are open.
+    pub open: usize,
 }
 
 /// The written log.
@@ -110,8 +112,6 @@ pub struct Log<V: Vfs> {
     pub journal: Arc<Journal<V>>,
     /// The highest segment number ever used.
     pub newest: SegmentId,
-    /// Open descriptions to have ready in each segment.
-    pub descriptions: u32,
     /// Where the next frame is made.
     pub room: Room,
 }
@@ -126,8 +126,7 @@ impl<V: Vfs> Log<V> {
         journal: Journal<V>,
     ) -> Result<Self> {
         let Header { identity, size, segment, cut, unit, .. } = active.header;
-        let free = open_descriptions(&shelf.vfs, segment, descriptions)?;
-        let segments = Segments::new(shelf, size, segment, active.reader.clone(), free);
+        let segments = Segments::new(shelf, size, segment, active.reader.clone(), descriptions)?;
         Ok(Self {
             segments: segments.into(),
             shape: Shape { identity, unit, size },
@@ -137,7 +136,6 @@ impl<V: Vfs> Log<V> {
             active,
             high: high.into(),
             journal: journal.into(),
-            descriptions,
             room: Room::default(),
         })
     }
@@ -231,7 +229,7 @@ impl<V: Vfs> Log<V> {
 
     /// One more description of the active segment.
     pub fn fresh_description(&self) -> Result<Arc<V::File>> {
-        open_description(&self.segments.vfs, self.active.header.segment)
+        description(&self.segments.shelf, &self.active.reader.path)
     }
 
     /// How many prepared segments a batch leaves alone: entries all of the reserve, control records the
@@ -240,34 +238,24 @@ impl<V: Vfs> Log<V> {
         if control || V::planted(Bug::ReserveSpent) { 1 } else { RESERVED_SEGMENTS }
     }
 
-    /// Takes a prepared segment of whole length: entries leave the reserve alone, control records all but
-    /// the last.
-    fn take_spare(&self, control: bool) -> Result<String> {
+    /// Takes a prepared segment that is open: entries leave the reserve alone, control records all but the last.
+    /// Admission has seen to it that there is one; who comes without it makes one here.
+    fn take_spare(&self, control: bool) -> Result<(String, Opened<V>)> {
         let keep = Self::reserve(control);
         let segments = &self.segments;
-        if let Err(e) = segments.add_spare(keep + 1)
-            && segments.spares() <= keep
-        {
-            return Err(e);
+        let (spares, open) = segments.catalog().prepared();
+        if spares <= keep || open == 0 {
+            segments.add_spare(keep + 1)?;
+            segments.open_spares(1)?;
         }
-        let (spare, unsettled) = {
-            let mut catalog = segments.catalog();
-            let spare = catalog.take_spare().expect("more than are kept");
-            let unsettled = catalog.unsettled.contains(&spare);
-            catalog.unsettled.retain(|name| *name != spare);
-            (spare, unsettled)
-        };
-        if unsettled {
-            settle(&segments.vfs, &spare, self.shape.size)?;
-        }
-        Ok(spare)
+        Ok(segments.catalog().take_spare().expect("the writer alone takes one"))
     }
 
-    /// Goes on in a fresh segment. `NoSpace` changes nothing; any other error leaves the files in
-    /// doubt.
+    /// Goes on in a fresh segment. `NoSpace` and a want of descriptors change nothing; any other error leaves the
+    /// files in doubt.
     pub fn rotate(&mut self, control: bool) -> Result<()> {
         let _span = tracing::debug_span!("rotate", from = self.active.header.segment.0).entered();
-        let spare = self.take_spare(control)?;
+        let (spare, Opened { file, free }) = self.take_spare(control)?;
         let old = self.active.header.segment;
         if V::planted(Bug::HighWaterTooEarly) {
             let Header { epoch, .. } = self.active.header;
@@ -286,8 +274,7 @@ impl<V: Vfs> Log<V> {
             ..self.active.header
         };
         let segments = &self.segments;
-        self.active = start_segment(&segments.shelf, header, &self.states())?;
-        let free = open_descriptions(&segments.vfs, next, self.descriptions)?;
+        self.active = start_segment(&segments.shelf, file, header, &self.states())?;
         let reader = self.active.reader.clone();
         if !V::planted(Bug::HeaderNotSynced) {
             self.active.sync()?;
@@ -403,7 +390,8 @@ impl<V: Vfs> Log<V> {
     #[must_use]
     pub fn outlook(&self) -> Outlook {
         let (segment, size) = (self.active.header.segment, self.shape.size);
-        Outlook { segment, tail: self.tail_bound(), size, spares: self.segments.spares() }
+        let (spares, open) = self.segments.catalog().prepared();
+        Outlook { segment, tail: self.tail_bound(), size, spares, open }
     }
 }
 
@@ -470,23 +458,15 @@ impl Growth {
     }
 }
 
-/// Descriptions of a segment for its first flushes, each opened before what it will cover (L9).
-fn open_descriptions<V: Vfs>(vfs: &V, id: SegmentId, n: u32) -> Result<Vec<Arc<V::File>>> {
-    (0..n).map(|_| open_description(vfs, id)).collect()
-}
-
-fn open_description<V: Vfs>(vfs: &V, id: SegmentId) -> Result<Arc<V::File>> {
-    let path = segment::file_name(id);
-    let file = vfs.open(&path, Access::ReadWrite).map_err(Error::io("open", path))?;
-    Ok(Arc::new(file))
-}
-
-/// Writes header and checkpoint of a segment whose name is durable. Not synced.
-pub fn start_segment<V: Vfs>(shelf: &Arc<Shelf<V>>, header: Header, groups: &Groups) -> Result<Active<V>> {
-    let id = header.segment;
-    let path = segment::file_name(id);
+/// Writes header and checkpoint of a segment whose name is durable, through a description that stays. Not synced.
+pub fn start_segment<V: Vfs>(
+    shelf: &Arc<Shelf<V>>,
+    file: Arc<V::File>,
+    header: Header,
+    groups: &Groups,
+) -> Result<Active<V>> {
+    let path = segment::file_name(header.segment);
     let fail = |e| Error::Io { doing: "write the start of", path: path.clone(), source: e };
-    let file = open_description(&shelf.vfs, id)?;
     let place = header.place();
     let weight: u64 = groups.values().map(Group::weight).sum();
     let most = weight.max(Space::new(header.size, header.unit, 0).state());

@@ -57,6 +57,8 @@ bugs! {
     RotationNameNotSynced: "a new segment is written before its name is durable",
     SealedBeforeData: "a segment is sealed before its data is synced",
     TrailerWithTables: "a trailer is written before the tables that it vouches for are durable",
+    OpenedWhenWritten: "the next segment is opened when it is written, and not before a batch is taken for it",
+    HolesBelieved: "a prepared segment with holes is taken for whole",
     RecycledBeforeDurable: "a segment is recycled before what emptied it is durable",
     LockIgnored: "the lock is not looked at",
     ReadErrorIsEnd: "a read error is taken for the end of the log",

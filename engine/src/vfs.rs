@@ -215,6 +215,12 @@ pub trait File: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Whether there is a place in the file that takes no room on the disk, so that a write may find none (lseek(2),
+    /// `SEEK_HOLE`); `false` where the system does not say.
+    fn has_hole(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Whether `path` still names this file's inode.
     fn is_named(&self, path: &str) -> io::Result<bool>;
 }

@@ -521,7 +521,7 @@ fn a_store_that_a_rotation_left_is_not_closed() {
     // The active segment's end as a rotation seals it, without a successor's start.
     let (engine, _) = Engine::open_in(vfs.clone(), options()).unwrap();
     vfs.set_faults(Some(std::sync::Arc::new(|call| {
-        let starts = call.kind == seawall::vfs::mem::CallKind::Open && call.path.ends_with("4.seg");
+        let starts = call.kind == seawall::vfs::mem::CallKind::Write && call.path.ends_with("4.seg");
         starts.then_some(seawall::vfs::mem::Fault::Errno(5))
     })));
     let mut index = 5;

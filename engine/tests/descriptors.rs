@@ -4,9 +4,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seawall::vfs::mem::MemVfs;
+use seawall::vfs::mem::{Call, CallKind, Fault, MemVfs};
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, Error, GroupId, Index, LogId, Options, Outcome, WriteBatch,
 };
@@ -151,6 +153,44 @@ fn a_store_of_many_segments_needs_few_descriptors() {
         assert!(segments(home.path()) >= SEGMENTS);
         run(&format!("live {most}"), home.path());
     }
+}
+
+/// Whichever call finds no descriptor, the batch is refused with nothing changed, and the handle goes on.
+#[test]
+fn a_want_of_descriptors_is_a_refusal_and_no_doubt() {
+    let vfs = MemVfs::new();
+    Engine::create_in(&vfs, &small()).unwrap();
+    let (engine, _) = Engine::open_in(vfs.clone(), options()).unwrap();
+    engine.create_group(G).unwrap();
+    let (mut refused, mut last) = (0, 0);
+    for turn in 0..200 {
+        // Half of the time there is none; of the calls that open something in between, each other one finds one.
+        let opens = AtomicUsize::new(0);
+        let faults = move |call: &Call| {
+            let needs = matches!(call.kind, CallKind::Create | CallKind::Open | CallKind::List);
+            let none = turn % 4 < 2 || (turn % 4 == 2 && opens.fetch_add(1, Ordering::Relaxed) % 2 == 1);
+            (needs && none).then_some(Fault::Errno(24))
+        };
+        vfs.set_faults(Some(Arc::new(faults)));
+        for _ in 0..3 {
+            match engine.append(G, &[entry(last + 1)]) {
+                Ok(()) => last += 1,
+                Err(Error::OutOfDescriptors { .. }) => refused += 1,
+                Err(e) => panic!("turn {turn}: {e}"),
+            }
+        }
+        if turn % 20 == 3 && last > 20 {
+            engine.record_external_snapshot(G, LogId::new(last - 4, 1), Digest([1; 32])).unwrap();
+            engine.compact_prefix(G, Index(last - 4)).unwrap();
+        }
+    }
+    assert!(refused > 50 && last > 200, "{refused} refused, {last} taken");
+    vfs.set_faults(None);
+    engine.append(G, &[entry(last + 1)]).unwrap();
+    drop(engine);
+    let (engine, report) = Engine::open_in(vfs, options()).unwrap();
+    assert!(!report.is_alarm(), "{report}");
+    assert_eq!(engine.group(G).unwrap().last.index.0, last + 1);
 }
 
 /// Segments that are recycled and written again while a reader has looked them up and not read them.

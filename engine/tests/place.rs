@@ -313,6 +313,35 @@ fn a_spare_of_another_user_is_made_anew() {
     assert_eq!(last(&dir), Index(300));
 }
 
+/// Prepared segments of a store in a directory, and whether all their bytes take room on the disk.
+fn prepared(dir: &Path) -> (usize, bool) {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let spares: Vec<_> = files.filter(|f| f.file_name().to_string_lossy().starts_with("spare-")).collect();
+    let takes_room = |file: &fs::DirEntry| {
+        let stat = file.metadata().unwrap();
+        stat.blocks() * 512 >= stat.len()
+    };
+    (spares.len(), spares.iter().all(takes_room))
+}
+
+#[test]
+fn a_sparse_copy_gets_its_reserve_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, copy) = (home.path().join("store"), home.path().join("copy"));
+    with_entries(&store, 1, 10);
+    let before = prepared(&store);
+    let copied = Command::new("cp").args(["-r", "--sparse=always"]).args([&store, &copy]).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(prepared(&copy), (before.0, false));
+    let (engine, report) = Engine::open(&copy, caller()).unwrap();
+    assert!(!report.is_alarm() && report.caveat.is_some(), "{report}");
+    append(&engine, 11..=20);
+    engine.maintain().unwrap();
+    engine.close().unwrap();
+    let (spares, take_room) = prepared(&copy);
+    assert!(spares >= 4 && take_room, "{spares} {take_room}");
+}
+
 #[test]
 fn a_file_system_in_memory_is_said_in_the_report() {
     let Ok(home) = tempfile::tempdir_in("/dev/shm") else {

@@ -83,6 +83,15 @@ impl Stalling {
     }
 }
 
+impl StallingFile {
+    /// Its name by now: a prepared segment gets another.
+    fn name(&self) -> String {
+        let names = self.vfs.inner.list("").unwrap();
+        let named = names.into_iter().find(|name| self.inner.is_named(name).unwrap());
+        named.unwrap_or_else(|| self.path.clone())
+    }
+}
+
 impl Vfs for Stalling {
     type File = StallingFile;
     const PIECE: usize = MemVfs::PIECE;
@@ -135,11 +144,11 @@ impl File for StallingFile {
         self.inner.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.vfs.pass(&self.path);
+        self.vfs.pass(&self.name());
         self.inner.sync_data()
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.vfs.pass(&self.path);
+        self.vfs.pass(&self.name());
         self.inner.sync_all()
     }
     fn try_lock(&self) -> io::Result<bool> {

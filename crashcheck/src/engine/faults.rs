@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall::Error;
 use seawall::types::Vote;
-use seawall::vfs::Vfs;
 use seawall::vfs::mem::{Call, CallKind, Fault, SyncFailure};
+use seawall::vfs::{Access, File, Vfs};
 
 use super::execute::Host;
 use super::oracle::{Act, Event, What};
@@ -18,9 +18,12 @@ use super::step::{GROUPS, Kind, Step, payload};
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 /// EIO, ENOSPC, EDQUOT, EINTR, EROFS, EMFILE, ENOMEM; the last stands for short reads and writes.
 const ERRORS: [Option<i32>; 8] =
-    [Some(EIO), Some(28), Some(122), Some(EINTR), Some(30), Some(24), Some(12), None];
+    [Some(EIO), Some(28), Some(122), Some(EINTR), Some(30), Some(EMFILE), Some(12), None];
+/// Calls that need a descriptor.
+const OPENING: [CallKind; 3] = [CallKind::Create, CallKind::Open, CallKind::List];
 /// More blocks of 512 bytes than any run takes.
 const MANY_BLOCKS: u64 = 1 << 30;
 
@@ -117,6 +120,9 @@ impl<V: Disk> Host<V> {
 
     /// The disk is full: entries are refused and nothing changes; a vote and a restart still work.
     fn no_space(&mut self, salt: u8) {
+        if salt & 0x80 != 0 {
+            self.copy_sparsely();
+        }
         // The reserve is filled ahead of need; what is tested is that it lasts.
         self.maintain(0);
         let mem = self.disk.mem().clone();
@@ -212,8 +218,10 @@ impl<V: Disk> Host<V> {
         let nth = u64::from(self.errno >> 4) * 32 + u64::from(salt >> 3);
         let second = self.second.take().map(|s| (ERRORS[usize::from(s & 7)], nth + 1 + u64::from(s >> 3)));
         let seen = [AtomicU64::new(0), AtomicU64::new(0)];
+        let no_descriptor = error == Some(EMFILE) && second.is_none_or(|(error, _)| error == Some(EMFILE));
         let strike = move |call: &Call, error: Option<i32>, seen: &AtomicU64, hit: &dyn Fn(u64) -> bool| {
             let fault = match (error, call.kind) {
+                (Some(EMFILE), kind) if !OPENING.contains(&kind) => return None,
                 (Some(errno), _) => Fault::Errno(errno),
                 (None, CallKind::Write) => Fault::ShortWrite(100),
                 (None, CallKind::Read) => Fault::ShortRead(100),
@@ -242,10 +250,27 @@ impl<V: Disk> Host<V> {
         }
         if self.engine.is_some() && self.poisoned {
             self.go_on();
+            if no_descriptor {
+                self.fault("P17", "a call found no descriptor free, and the handle failed".into());
+            }
         }
         self.disarm();
         if self.engine.is_none() || self.poisoned {
             self.reopen(false);
         }
+    }
+
+    /// Someone copies the store and leaves out what is zero, or all that nobody reads: prepared segments are holes.
+    fn copy_sparsely(&mut self) {
+        self.close_quietly();
+        let mem = self.disk.mem().clone();
+        for name in mem.list("").expect("no fault is armed").iter().filter(|name| name.starts_with("spare-"))
+        {
+            let file = mem.open(name, Access::ReadWrite).expect("it is there");
+            let len = file.len().expect("it is open");
+            let copied = file.set_len(0).and_then(|()| file.set_len(len)).and_then(|()| file.sync_all());
+            copied.expect("no fault is armed");
+        }
+        self.open();
     }
 }

@@ -49,6 +49,13 @@ pub const HINTS: &[&str] = &[
     "append.4,group.1,group.2,append.0",
     "reopen.2,publish.7",
     "restarts.0",
+    "no-space.132",
+    "no-space.148",
+    "errno.5,fail.2",
+    "errno.5,fail.10",
+    "errno.5,fail.18",
+    "errno.5,fail.26",
+    "errno.5,fail.34",
     "storm.0",
     "storm.6",
     "refused.22",
@@ -122,12 +129,12 @@ fn hints() -> impl Iterator<Item = Sequence> {
         (0..8).flat_map(|inner| (0..6).map(move |nth| format!("fail-sync.{}", inner << 5 | nth << 2)));
     let reads = (0..40).map(|nth| format!("large.0,read-error.{nth}"));
     let writes = (0..24).flat_map(|salt| ["interrupt", "short-write"].map(|kind| format!("{kind}.{salt}")));
+    // What is half made when everything fails is used by the open after it.
     let sticky = ["rotate.0", "rotate.0,rotate.1"].into_iter().flat_map(|before| {
-        let salts = (0..32).flat_map(|nth| [2, 5].map(|inner| nth << 3 | inner));
-        salts.map(move |salt| format!("{before},errno.8,fail.{salt}"))
+        (0..64).map(move |nth| format!("{before},errno.{},fail.{}", 16 * (nth / 32) + 8, 8 * (nth % 32) + 2))
     });
     let all =
-        HINTS.iter().map(|hint| (*hint).to_owned()).chain(fails).chain(reads).chain(writes).chain(sticky);
+        HINTS.iter().map(|hint| (*hint).to_owned()).chain(sticky).chain(fails).chain(reads).chain(writes);
     all.map(|text| Sequence::of(step::parse(&text).expect("hints are well-formed")))
 }
 

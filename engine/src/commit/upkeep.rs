@@ -32,10 +32,11 @@ impl<V: Vfs> Shared<V> {
         provided.inspect_err(|e| self.poison_on(e))
     }
 
-    /// Prepares segments.
+    /// Opens the segment that is needed next, and prepares others.
     fn prepare(&self, most: usize) -> Result<()> {
+        self.segments.open_ahead(1)?;
         while !self.segments.add_spare(most)? {}
-        Ok(())
+        self.segments.open_ahead(1)
     }
 
     /// Asks for the successors of a segment when half of it is written.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::held::Shelf;
 use super::readable::Readable;
-use super::spares::{free_name, prepare};
+use super::spares::{Opened, Spare, free_name, prepare, settle};
 use crate::error::{Error, Result};
 use crate::index::{Index, Location};
 use crate::options::SEGMENTS_KEPT;
@@ -35,10 +35,8 @@ pub struct Catalog<V: Vfs> {
     pub free: Vec<Arc<V::File>>,
     /// Sealed segments, and one that is being sealed.
     pub sealed: BTreeMap<SegmentId, Arc<Readable<V>>>,
-    /// Names of prepared segments whose names are durable.
-    pub spares: Vec<String>,
-    /// Of those, the ones that were there at open: their length may be in the cache only.
-    pub unsettled: Vec<String>,
+    /// Prepared segments.
+    spares: Vec<Spare<V>>,
     /// Names of prepared segments that come or go.
     moving: Vec<String>,
     /// Segments without a live entry, and the position that made it so.
@@ -51,8 +49,13 @@ impl<V: Vfs> Catalog<V> {
     /// Goes on from what a recovery found: the entries of other segments, and prepared segments.
     pub fn begin(&mut self, index: Index, spares: Vec<String>) {
         self.index = index;
-        self.unsettled.clone_from(&spares);
-        self.spares = spares;
+        self.spares = spares.into_iter().map(|name| Spare { name, settled: false, opened: None }).collect();
+    }
+
+    /// How many segments are prepared, and how many of them are open.
+    #[must_use]
+    pub fn prepared(&self) -> (usize, usize) {
+        (self.spares.len(), self.spares.iter().filter(|spare| spare.opened.is_some()).count())
     }
 
     /// Where an entry can be read.
@@ -103,16 +106,24 @@ impl<V: Vfs> Catalog<V> {
 
     /// A name for a prepared segment, which no other gets until it is given back.
     pub fn name_spare(&mut self) -> String {
-        let path = free_name(|name| self.spares.contains(name) || self.moving.contains(name));
+        let is_spare = |name: &String| self.spares.iter().any(|spare| spare.name == *name);
+        let path = free_name(|name| is_spare(name) || self.moving.contains(name));
         self.moving.push(path.clone());
         path
     }
 
-    /// Takes the last prepared segment; nobody else gets its name until it is given back.
-    pub fn take_spare(&mut self) -> Option<String> {
-        let path = self.spares.pop()?;
-        self.moving.push(path.clone());
-        Some(path)
+    /// Takes a prepared segment that is open; nobody else gets its name until it is given back.
+    pub fn take_spare(&mut self) -> Option<(String, Opened<V>)> {
+        let at = self.spares.iter().rposition(|spare| spare.opened.is_some())?;
+        let Spare { name, opened, .. } = self.spares.remove(at);
+        self.moving.push(name.clone());
+        Some((name, opened?))
+    }
+
+    /// Takes a prepared segment in, whose name is durable now; its length may not be if it is not `settled`.
+    pub fn add(&mut self, name: String, settled: bool) {
+        self.give_back(&name);
+        self.spares.push(Spare { name, settled, opened: None });
     }
 
     /// A name of a prepared segment is free again.
@@ -128,9 +139,13 @@ pub struct Segments<V: Vfs> {
     /// The segments that are open to be read.
     pub shelf: Arc<Shelf<V>>,
     size: u64,
+    /// Descriptions to have ready in each segment.
+    descriptions: u32,
     catalog: Mutex<Catalog<V>>,
     /// Held by who prepares or recycles.
     keeping: Mutex<()>,
+    /// Held by who opens prepared ones.
+    opening: Mutex<()>,
 }
 
 impl<V: Vfs> Segments<V> {
@@ -140,8 +155,9 @@ impl<V: Vfs> Segments<V> {
         size: u64,
         active: SegmentId,
         reader: Arc<Readable<V>>,
-        free: Vec<Arc<V::File>>,
-    ) -> Self {
+        descriptions: u32,
+    ) -> Result<Self> {
+        let Opened { free, .. } = Opened::of(&shelf, &reader.path, descriptions)?;
         let catalog = Catalog {
             index: Index::default(),
             active,
@@ -149,23 +165,18 @@ impl<V: Vfs> Segments<V> {
             free,
             sealed: BTreeMap::new(),
             spares: Vec::new(),
-            unsettled: Vec::new(),
             moving: Vec::new(),
             dead: BTreeMap::new(),
             retired: Vec::new(),
         };
-        Self { vfs: shelf.vfs.clone(), shelf, size, catalog: Mutex::new(catalog), keeping: Mutex::default() }
+        let (vfs, catalog) = (shelf.vfs.clone(), Mutex::new(catalog));
+        let (keeping, opening) = Default::default();
+        Ok(Self { vfs, shelf, size, descriptions, catalog, keeping, opening })
     }
 
     /// What is known in memory. Held for no call of the file system.
     pub fn catalog(&self) -> MutexGuard<'_, Catalog<V>> {
         lock(&self.catalog)
-    }
-
-    /// How many segments are prepared.
-    #[must_use]
-    pub fn spares(&self) -> usize {
-        self.catalog().spares.len()
     }
 
     /// Prepares one more segment, unless there are as many, and makes its name durable. Says whether there are.
@@ -180,19 +191,52 @@ impl<V: Vfs> Segments<V> {
         };
         let prepared = prepare(&self.vfs, &path, self.size);
         let mut catalog = self.catalog();
-        catalog.give_back(&path);
+        if prepared.is_err() {
+            catalog.give_back(&path);
+        }
         prepared?;
-        catalog.spares.push(path);
+        catalog.add(path, true);
         Ok(catalog.spares.len() >= most)
     }
 
-    /// Sees to it that so many segments are prepared: of those that are dead, and then new ones.
-    pub fn provide(&self, most: usize, durable: Position) -> Result<()> {
+    /// Sees to it that so many prepared segments are open, if there are as many. Waits for nobody who prepares one.
+    pub fn open_spares(&self, most: usize) -> Result<()> {
+        let _alone = lock(&self.opening);
         loop {
-            self.recycle(durable)?;
-            if self.add_spare(most)? {
-                return Ok(());
+            let next = {
+                let catalog = self.catalog();
+                let closed = catalog.spares.iter().rfind(|spare| spare.opened.is_none());
+                closed
+                    .filter(|_| catalog.prepared().1 < most)
+                    .map(|spare| (spare.name.clone(), spare.settled))
+            };
+            let Some((path, settled)) = next else { return Ok(()) };
+            let opened = Opened::of(&self.shelf, &path, self.descriptions)?;
+            if !settled {
+                settle::<V>(&opened.file, &path, self.size)?;
             }
+            let mut catalog = self.catalog();
+            // Whoever takes one takes one that is open.
+            let spare = catalog.spares.iter_mut().find(|spare| spare.name == path).expect("it was not open");
+            (spare.settled, spare.opened) = (true, Some(opened));
+        }
+    }
+
+    /// As [`Segments::open_spares`], before a batch is taken that may go there.
+    pub fn open_ahead(&self, most: usize) -> Result<()> {
+        if V::planted(Bug::OpenedWhenWritten) { Ok(()) } else { self.open_spares(most) }
+    }
+
+    /// Sees to it that so many segments are prepared, of those that are dead and then new ones, and so many of them
+    /// open.
+    pub fn provide(&self, most: usize, open: usize, durable: Position) -> Result<()> {
+        loop {
+            // Waits for nobody who makes one if there are enough.
+            if self.catalog().prepared().0 >= most {
+                return self.open_ahead(open);
+            }
+            self.recycle(durable)?;
+            self.add_spare(most)?;
         }
     }
 
@@ -220,20 +264,16 @@ impl<V: Vfs> Segments<V> {
             }
             metrics::counter!("seawall_segments_recycled").increment(1);
         }
-        if !renamed.is_empty() && result.is_ok() {
-            result = self.vfs.sync_dir("").map_err(Error::io("sync", "the directory"));
-        }
+        // Those before one that could not be opened are prepared all the same.
+        let synced = if renamed.is_empty() { Ok(()) } else { self.vfs.sync_dir("") };
         let mut catalog = self.catalog();
         for (id, at, sealed) in dead {
             catalog.dead.insert(id, at);
             catalog.sealed.insert(id, sealed);
         }
-        result?;
-        for path in renamed {
-            catalog.give_back(&path);
-            catalog.spares.push(path);
-        }
-        Ok(())
+        synced.map_err(Error::io("sync", "the directory"))?;
+        renamed.into_iter().for_each(|path| catalog.add(path, true));
+        result
     }
 
     /// Gives a dead segment the name of a prepared one, or removes it. The name is not durable yet.
@@ -241,7 +281,8 @@ impl<V: Vfs> Segments<V> {
         let path = segment::file_name(id);
         // Others see through a second name what is written into a file.
         let file = sealed.file()?;
-        let whole = file.len().and_then(|len| Ok(len == self.size && !file.is_shared()?));
+        let whole =
+            file.len().and_then(|len| Ok(len == self.size && !file.is_shared()? && !file.has_hole()?));
         if !whole.map_err(Error::io("stat", &path))? || !keep {
             self.vfs.remove(&path).map_err(Error::io("remove", &path))?;
             return Ok(None);

@@ -1,13 +1,50 @@
 //! Prepared segments: their names, their zeros, and how they are made.
 //!
 //! I own what a segment is before it has a number. (G8) A prepared segment is written zeros or a dead
-//! segment, whole and synced, and its name is durable. I do not know when one is needed.
+//! segment, whole, without a hole, and synced, and its name is durable. (G10) It is open, with the descriptions that
+//! its first flushes need, before a batch is taken that may go there: a rotation opens nothing, and where no
+//! descriptor is free the batch is refused. I do not know when one is needed.
 
 use std::io;
+use std::sync::Arc;
 
+use super::held::Shelf;
 use crate::error::{Error, Result};
 use crate::planted::Bug;
 use crate::vfs::{Access, File, Vfs, write_all_at};
+
+/// A prepared segment whose name is durable.
+pub struct Spare<V: Vfs> {
+    /// Its name.
+    pub name: String,
+    /// Whether its length is durable: of one that was there at open it may be in the cache only.
+    pub settled: bool,
+    /// What it is written through, if it is open.
+    pub opened: Option<Opened<V>>,
+}
+
+/// A segment that is open before it is written.
+pub struct Opened<V: Vfs> {
+    /// For rotation and sealing.
+    pub file: Arc<V::File>,
+    /// For the first flushes, each opened before what it will cover (L9).
+    pub free: Vec<Arc<V::File>>,
+}
+
+impl<V: Vfs> Opened<V> {
+    /// Opens a file, and as many descriptions besides.
+    pub fn of(shelf: &Shelf<V>, path: &str, descriptions: u32) -> Result<Self> {
+        let open = || description(shelf, path);
+        let free = (0..descriptions).map(|_| open()).collect::<Result<_>>()?;
+        Ok(Self { file: open()?, free })
+    }
+}
+
+/// One more description of a segment that is written.
+pub fn description<V: Vfs>(shelf: &Shelf<V>, path: &str) -> Result<Arc<V::File>> {
+    let file = shelf.make_way(|| shelf.vfs.open(path, Access::ReadWrite));
+    Ok(Arc::new(file.map_err(Error::io("open", path))?))
+}
 
 /// The name of a prepared segment.
 #[must_use]
@@ -64,11 +101,10 @@ pub fn prepare<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
 
 /// Makes the length of a prepared file durable, whatever became of the process or the sync that prepared
 /// it: a length that is set anew is written anew (L3). No block is given back or asked for.
-pub fn settle<V: Vfs>(vfs: &V, path: &str, size: u64) -> Result<()> {
+pub fn settle<V: Vfs>(file: &V::File, path: &str, size: u64) -> Result<()> {
     if V::planted(Bug::SpareNotSettled) {
         return Ok(());
     }
-    let file = vfs.open(path, Access::ReadWrite).map_err(Error::io("open", path))?;
     let set = file.set_len(size + 1).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all());
     set.map_err(Error::io("settle the length of", path))
 }

@@ -14,8 +14,8 @@ use crate::evidence::{self, Act, Event, Journal};
 use crate::facts::{Facts, SegmentFact};
 use crate::frame::{Frame, FrameKind};
 use crate::highwater::{self, HighWater};
-use crate::log::spares::{free_name, prepare, settle, spare_name, zero_fill};
-use crate::log::{Log, Readable, Shape, start_segment};
+use crate::log::spares::{description, prepare, settle, spare_name, zero_fill};
+use crate::log::{Log, Readable, Segments, Shape, start_segment};
 use crate::options::SEGMENTS_KEPT;
 use crate::planted::Bug;
 use crate::quarantine;
@@ -38,7 +38,7 @@ pub fn apply<V: Vfs>(
     let highest = facts.segments.last().expect("there is a newest").id;
     let id = highest.next();
     let mut spares = facts.spares.clone();
-    // A crash cut its making short: it is absent until it is written again.
+    // A crash cut its making short, or it was copied without its zeros: it is absent until it is written again.
     for name in &facts.stunted {
         vfs.remove(name).map_err(Error::io("remove", name))?;
     }
@@ -69,7 +69,8 @@ pub fn apply<V: Vfs>(
         recovered_to,
         unit: shape.unit,
     };
-    let active = start_segment(&facts.shelf, header, &groups)?;
+    let file = description(&facts.shelf, &file_name(id))?;
+    let active = start_segment(&facts.shelf, file, header, &groups)?;
     let mut log = Log::new(facts.shelf.clone(), active, descriptions, high, journal)?;
     log.groups = groups.into_iter().collect();
     log.segments.catalog().begin(index, spares);
@@ -165,7 +166,12 @@ fn place_fresh<V: Vfs>(
     id: SegmentId,
     shape: &Shape,
 ) -> Result<Option<usize>> {
-    let whole = unfinished.iter().copied().find(|at| facts.segments[*at].len == shape.size);
+    let mut whole = None;
+    for &at in unfinished {
+        if whole.is_none() && facts.segments[at].is_whole(shape)? {
+            whole = Some(at);
+        }
+    }
     let from = match (whole, spares.pop()) {
         (Some(at), spare) => {
             spares.extend(spare);
@@ -178,7 +184,8 @@ fn place_fresh<V: Vfs>(
             path
         }
     };
-    match settle(vfs, &from, shape.size) {
+    let open = || vfs.open(&from, Access::ReadWrite).map_err(Error::io("open", &from));
+    match open().and_then(|file| settle::<V>(&file, &from, shape.size)) {
         // Another user made it, who ran a command on the store: it holds nothing, and is made anew.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             prepare(vfs, &from, shape.size)?;
@@ -252,6 +259,12 @@ fn reseal<V: Vfs>(log: &Log<V>, fact: &SegmentFact<V>, old: &Unsealed, next: Seg
 }
 
 impl<V: Vfs> SegmentFact<V> {
+    /// Whether it can become a prepared one.
+    fn is_whole(&self, shape: &Shape) -> Result<bool> {
+        let has_hole = || self.file()?.has_hole().map_err(Error::io("stat", file_name(self.id)));
+        Ok(self.len == shape.size && !has_hole()?)
+    }
+
     fn header_is_ours(&self) -> bool {
         matches!(self.header, HeaderFact::Ours(_))
     }
@@ -289,23 +302,24 @@ fn clear_unfinished<V: Vfs>(
     unfinished: &[usize],
     reused: Option<usize>,
 ) -> Result<()> {
-    let vfs = &log.segments.vfs;
-    let mut spares = log.segments.catalog().spares.clone();
-    let known = spares.len();
+    let Segments { vfs, .. } = &*log.segments;
+    let mut renamed = Vec::new();
     for at in unfinished.iter().filter(|at| Some(**at) != reused) {
         let fact = &facts.segments[*at];
         let path = file_name(fact.id);
-        if fact.len == log.shape.size && spares.len() < SEGMENTS_KEPT {
-            let spare = free_name(|name| spares.contains(name));
+        let kept = log.segments.catalog().prepared().0 + renamed.len();
+        if kept < SEGMENTS_KEPT && fact.is_whole(&log.shape)? {
+            let spare = log.segments.catalog().name_spare();
             vfs.rename(&path, &spare).map_err(Error::io("rename", &path))?;
-            spares.push(spare);
+            renamed.push(spare);
         } else {
             vfs.remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
-    if spares.len() > known {
+    if !renamed.is_empty() {
         vfs.sync_dir("").map_err(Error::io("sync", "the directory"))?;
-        log.segments.catalog().spares = spares;
     }
+    let mut catalog = log.segments.catalog();
+    renamed.into_iter().for_each(|spare| catalog.add(spare, false));
     Ok(())
 }

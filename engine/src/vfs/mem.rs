@@ -373,6 +373,11 @@ impl File for MemFile {
         Ok(disk.try_lock(self.ino, self.description))
     }
 
+    fn has_hole(&self) -> io::Result<bool> {
+        let disk = self.enter_whole(CallKind::Len, 0)?;
+        Ok(disk.inode(self.ino).has_hole())
+    }
+
     fn is_named(&self, path: &str) -> io::Result<bool> {
         assert!(is_plain(path), "not a path inside the store: {path:?}");
         let disk = self.enter_whole(CallKind::IsNamed, 0)?;

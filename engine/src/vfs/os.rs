@@ -160,7 +160,8 @@ impl Vfs for OsVfs {
     }
 
     fn open(&self, path: &str, access: Access) -> io::Result<OsFile> {
-        self.opened(self.root.dir()?.file(plain(path), access))
+        let dir = if access == Access::ReadWrite { self.root.own()? } else { self.root.dir()? };
+        self.opened(dir.file(plain(path), access))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -183,7 +184,7 @@ impl Vfs for OsVfs {
         Ok(match kind_of_open(self.root.dir()?)? {
             FileSystemKind::Tmpfs => Some("the files are in memory: nothing survives a power loss"),
             FileSystemKind::Nfs => Some("a sync is as durable as the server makes it"),
-            FileSystemKind::Btrfs => {
+            FileSystemKind::Btrfs | FileSystemKind::Zfs => {
                 Some("the file system copies on write: the reserve may not last on a full disk")
             }
             _ => None,
@@ -289,6 +290,21 @@ impl File for OsFile {
         Ok(self.file.metadata()?.nlink() > 1)
     }
 
+    #[cfg(target_os = "linux")]
+    fn has_hole(&self) -> io::Result<bool> {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(0)) {
+            // One that copies on write reserves nothing either way, and says so; some leave out zeros.
+            Ok(hole) if hole < self.len()? => {
+                let kind = kind_of_open(self.root.dir()?)?;
+                Ok(!matches!(kind, FileSystemKind::Btrfs | FileSystemKind::Zfs))
+            }
+            Ok(_) => Ok(false),
+            // There is no byte, or the file system knows of no holes.
+            Err(rustix::io::Errno::NXIO | rustix::io::Errno::INVAL) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     fn is_named(&self, path: &str) -> io::Result<bool> {
         let mine = self.file.metadata()?;
         match self.root.dir()?.inode(plain(path)) {
@@ -309,6 +325,8 @@ pub enum FileSystemKind {
     Xfs,
     /// btrfs: copy on write, so that a written zero reserves nothing.
     Btrfs,
+    /// ZFS: as btrfs.
+    Zfs,
     /// A disk in memory: a sync keeps nothing.
     Tmpfs,
     /// A server's disk: locks and syncs mean what the server says.
@@ -323,6 +341,7 @@ impl fmt::Display for FileSystemKind {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::Zfs => "zfs",
             Self::Tmpfs => "tmpfs",
             Self::Nfs => "nfs",
             Self::Other => "other",
@@ -352,11 +371,12 @@ fn kind_of_open(dir: &Beneath) -> io::Result<FileSystemKind> {
 
 #[cfg(target_os = "linux")]
 fn kind(stat: &rustix::fs::StatFs) -> FileSystemKind {
-    // linux/magic.h, and XFS_SUPER_MAGIC from the xfs headers.
+    // linux/magic.h, XFS_SUPER_MAGIC from the xfs headers, ZFS_SUPER_MAGIC from those of OpenZFS.
     match stat.f_type {
         0xEF53 => FileSystemKind::Ext4,
         0x5846_5342 => FileSystemKind::Xfs,
         0x9123_683E => FileSystemKind::Btrfs,
+        0x2FC1_2FC1 => FileSystemKind::Zfs,
         0x0102_1994 => FileSystemKind::Tmpfs,
         0x6969 => FileSystemKind::Nfs,
         _ => FileSystemKind::Other,

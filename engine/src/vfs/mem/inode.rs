@@ -67,6 +67,11 @@ impl Inode {
         (self.live.pages.len() - self.holes.len()) as u64
     }
 
+    /// Whether a page takes no block.
+    pub(super) fn has_hole(&self) -> bool {
+        !self.holes.is_empty()
+    }
+
     /// How many of `len` bytes at `offset` can be written if only `free` more blocks can be taken.
     pub(super) fn fits(&self, offset: u64, len: usize, mut free: u64) -> usize {
         let end = offset + len as u64;
