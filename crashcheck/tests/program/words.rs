@@ -118,8 +118,8 @@ pub(crate) fn odd_words() {
         harmless(name, &read(name));
     }
     let junit = String::from_utf8(read("junit.xml")).unwrap();
-    let junit = roxmltree::Document::parse(&junit).unwrap();
-    assert!(junit.descendants().any(|node| node.has_tag_name("failure")));
+    // What makes it well-formed with any text is tested where texts are escaped.
+    assert!(junit.contains("<failure "), "{junit}");
     // The second time, all of it is known.
     assert_eq!(run(&bench, &[&explore[..], &reports].concat()).code, 0);
     shown_again(&bench, class["id"].as_str().unwrap(), trace, &String::from_utf8(read("page.html")).unwrap());
