@@ -49,9 +49,9 @@ use snapshots::Place;
 pub use snapshots::SnapshotWriter;
 use submitted::Written;
 
-/// What is said of an open that found prepared segments with holes, and took them away.
+/// What is said of an open that found prepared segments with holes, and removed them.
 const SPARSE: &str = "prepared segments had holes, as after a copy that leaves out zeros: until the reserve is made \
-                      anew, a full disk may refuse what it else takes";
+                      anew, a full disk may refuse votes too";
 
 /// A store, open for writing. Shared by reference between threads.
 pub struct Engine<V: Vfs = OsVfs> {
@@ -312,11 +312,12 @@ impl<V: Vfs> Engine<V> {
             return None;
         }
         // There may be more by now.
-        (outlook.spares, outlook.open) = self.shared.segments.catalog().prepared();
+        let (spares, open) = self.shared.segments.catalog().prepared();
+        outlook.spares = spares;
         let more = self.shared.space.segments(need) + u64::from(!front.frames.queue.is_empty());
         let fresh = if fits { 0 } else { usize::try_from(more).expect("a batch is in memory") };
-        let are_open = outlook.open >= fresh || V::planted(Bug::OpenedWhenWritten);
-        let enough = if fits { behind(outlook) } else { outlook.spares >= keep + fresh && are_open };
+        let are_open = open >= fresh || V::planted(Bug::OpenedWhenWritten);
+        let enough = if fits { behind(outlook) } else { spares >= keep + fresh && are_open };
         (!enough).then_some((keep + fresh, fresh))
     }
 

@@ -90,8 +90,6 @@ pub struct Outlook {
     pub size: u64,
     /// Prepared segments.
     pub spares: usize,
-    /// Those of them that are open.
-    pub open: usize,
 }
 
 /// The written log.
@@ -390,8 +388,7 @@ impl<V: Vfs> Log<V> {
     #[must_use]
     pub fn outlook(&self) -> Outlook {
         let (segment, size) = (self.active.header.segment, self.shape.size);
-        let (spares, open) = self.segments.catalog().prepared();
-        Outlook { segment, tail: self.tail_bound(), size, spares, open }
+        Outlook { segment, tail: self.tail_bound(), size, spares: self.segments.catalog().prepared().0 }
     }
 }
 

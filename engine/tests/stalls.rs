@@ -1,10 +1,9 @@
 //! A disk whose sync does not return: whoever asked for durability waits, and nobody else does.
 
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
-use seawall::vfs::mem::{MemFile, MemVfs};
+use seawall::vfs::mem::{Call, CallKind, MemVfs};
 use seawall::vfs::{Access, File, Vfs, read_exact_at, write_all_at};
 use seawall::{
     CreateOptions, Digest, Driver, Engine, Entry, GroupId, Index, LogId, Options, Term, Vote, WriteBatch,
@@ -25,35 +24,26 @@ struct State {
     done: bool,
 }
 
-/// A file system of which one sync does not return until it is let go.
-#[derive(Clone)]
-struct Stalling {
-    inner: MemVfs,
+/// A simulated disk of which one sync does not return until it is let go.
+#[derive(Default)]
+struct Stalls {
+    disk: MemVfs,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
-struct StallingFile {
-    inner: MemFile,
-    path: String,
-    vfs: Stalling,
-}
-
-impl Stalling {
+impl Stalls {
     fn new() -> Self {
-        Self { inner: MemVfs::new(), state: Arc::default() }
-    }
-
-    fn pass(&self, what: &str) {
-        let (state, changed) = &*self.state;
-        let mut state = state.lock().unwrap();
-        let Some(nth) = &mut state.nth else { return };
-        *nth -= 1;
-        if *nth == 0 {
-            state.nth = None;
-            state.held = Some(what.into());
-            changed.notify_all();
-            drop(changed.wait_while(state, |state| state.held.is_some()).unwrap());
-        }
+        let stalls = Self::default();
+        let state = stalls.state.clone();
+        stalls.disk.set_faults(Some(Arc::new(move |call: &Call| {
+            match call.kind {
+                CallKind::SyncDir => pass(&state, "the directory"),
+                CallKind::SyncData | CallKind::SyncAll => pass(&state, &call.path),
+                _ => {}
+            }
+            None
+        })));
+        stalls
     }
 
     /// The n-th sync from now on stalls.
@@ -77,85 +67,17 @@ impl Stalling {
         self.state.0.lock().unwrap().done = true;
         self.state.1.notify_all();
     }
-
-    fn file(&self, path: &str, inner: MemFile) -> StallingFile {
-        StallingFile { inner, path: path.into(), vfs: self.clone() }
-    }
 }
 
-impl StallingFile {
-    /// Its name by now: a prepared segment gets another.
-    fn name(&self) -> String {
-        let names = self.vfs.inner.list("").unwrap();
-        let named = names.into_iter().find(|name| self.inner.is_named(name).unwrap());
-        named.unwrap_or_else(|| self.path.clone())
-    }
-}
-
-impl Vfs for Stalling {
-    type File = StallingFile;
-    const PIECE: usize = MemVfs::PIECE;
-    const HELD: usize = MemVfs::HELD;
-
-    fn create_root(&self) -> io::Result<()> {
-        self.inner.create_root()
-    }
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.inner.list(dir)
-    }
-    fn create(&self, path: &str) -> io::Result<StallingFile> {
-        Ok(self.file(path, self.inner.create(path)?))
-    }
-    fn open(&self, path: &str, access: Access) -> io::Result<StallingFile> {
-        Ok(self.file(path, self.inner.open(path, access)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.pass("the directory");
-        self.inner.sync_dir(dir)
-    }
-    fn available_space(&self) -> io::Result<u64> {
-        self.inner.available_space()
-    }
-    fn entropy(&self) -> io::Result<[u8; 16]> {
-        self.inner.entropy()
-    }
-}
-
-impl File for StallingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.inner.write_at(buf, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.vfs.pass(&self.name());
-        self.inner.sync_data()
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.vfs.pass(&self.name());
-        self.inner.sync_all()
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.inner.try_lock()
-    }
-    fn is_named(&self, path: &str) -> io::Result<bool> {
-        self.inner.is_named(path)
+fn pass((state, changed): &(Mutex<State>, Condvar), what: &str) {
+    let mut state = state.lock().unwrap();
+    let Some(nth) = &mut state.nth else { return };
+    *nth -= 1;
+    if *nth == 0 {
+        state.nth = None;
+        state.held = Some(what.into());
+        changed.notify_all();
+        drop(changed.wait_while(state, |state| state.held.is_some()).unwrap());
     }
 }
 
@@ -163,18 +85,18 @@ fn entry(index: u64) -> Entry {
     Entry::command(index, 1, vec![u8::try_from(index % 251).unwrap(); 1_000])
 }
 
-fn append(engine: &Engine<Stalling>, group: GroupId, indexes: std::ops::RangeInclusive<u64>) {
+fn append(engine: &Engine<MemVfs>, group: GroupId, indexes: std::ops::RangeInclusive<u64>) {
     for index in indexes {
         engine.append(group, &[entry(index)]).unwrap();
     }
 }
 
 /// A store of small segments with 300 entries of one group, an entry of another, and a snapshot.
-fn started(driver: Driver) -> (Stalling, Engine<Stalling>) {
-    let vfs = Stalling::new();
+fn started(driver: Driver) -> (Stalls, Engine<MemVfs>) {
+    let vfs = Stalls::new();
     let create = CreateOptions { segment_bytes: 64 << 10, ..CreateOptions::new(1, 1) };
-    Engine::create_in(&vfs, &create).unwrap();
-    let (engine, _) = Engine::open_in(vfs.clone(), Options { driver, ..Options::default() }).unwrap();
+    Engine::create_in(&vfs.disk, &create).unwrap();
+    let (engine, _) = Engine::open_in(vfs.disk.clone(), Options { driver, ..Options::default() }).unwrap();
     for group in [G, OTHER] {
         engine.create_group(group).unwrap();
         append(&engine, group, 1..=1);
@@ -186,7 +108,7 @@ fn started(driver: Driver) -> (Stalling, Engine<Stalling>) {
 }
 
 /// What a host asks for that is no durability.
-fn look(engine: &Engine<Stalling>) {
+fn look(engine: &Engine<MemVfs>) {
     // The first half may be compacted away meanwhile.
     let read = engine.read(G, Index(200)..Index(251), u64::MAX).unwrap();
     assert!(read.iter().enumerate().all(|(at, read)| *read == entry(200 + at as u64)));
@@ -208,8 +130,8 @@ fn look(engine: &Engine<Stalling>) {
 /// durable too. Gives what stalled.
 fn check(
     driver: Driver,
-    before: impl Fn(&Stalling, &Engine<Stalling>),
-    act: impl Fn(&Engine<Stalling>) + Sync,
+    before: impl Fn(&Stalls, &Engine<MemVfs>),
+    act: impl Fn(&Engine<MemVfs>) + Sync,
     beside: impl Fn(&str) -> bool,
 ) -> Vec<String> {
     let mut stalled = Vec::new();
@@ -248,7 +170,7 @@ fn check(
     stalled
 }
 
-fn nothing(_: &Stalling, _: &Engine<Stalling>) {}
+fn nothing(_: &Stalls, _: &Engine<MemVfs>) {}
 
 #[test]
 fn a_rotation_that_stalls_is_waited_for_by_who_appends() {
@@ -269,7 +191,7 @@ fn a_background_thread_that_stalls_is_waited_for_by_nobody() {
 
 #[test]
 fn a_recycling_that_stalls_stops_no_append() {
-    let snapshot = |_: &Stalling, engine: &Engine<_>| {
+    let snapshot = |_: &Stalls, engine: &Engine<_>| {
         engine.record_external_snapshot(G, LogId::new(150, 1), Digest([1; 32])).unwrap();
     };
     let compact = |engine: &Engine<_>| engine.compact_prefix(G, Index(150)).unwrap();
@@ -278,9 +200,9 @@ fn a_recycling_that_stalls_stops_no_append() {
 }
 
 /// Flips a byte of an entry on the simulated disk.
-fn rot(vfs: &Stalling, of: &Entry) {
-    for name in vfs.inner.list("").unwrap().iter().filter(|name| name.ends_with(".seg")) {
-        let file = vfs.inner.open(name, Access::ReadWrite).unwrap();
+fn rot(vfs: &Stalls, of: &Entry) {
+    for name in vfs.disk.list("").unwrap().iter().filter(|name| name.ends_with(".seg")) {
+        let file = vfs.disk.open(name, Access::ReadWrite).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
         read_exact_at(&file, &mut bytes, 0).unwrap();
         if let Some(at) = bytes.windows(of.data.len()).position(|window| *window == *of.data) {

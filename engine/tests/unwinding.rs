@@ -1,114 +1,25 @@
 //! A thread that panics in the middle of a write or a sync: the handle is poisoned, everybody is answered, and
 //! nobody hangs or panics for it.
 
-use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use seawall::vfs::mem::{MemFile, MemVfs};
-use seawall::vfs::{Access, File, Vfs};
+use seawall::vfs::mem::{Call, CallKind, MemVfs};
 use seawall::{CreateOptions, Driver, Engine, Entry, Error, GroupId, Index, Options, Outcome, WriteBatch};
 
 const G: GroupId = GroupId(1);
 /// How long a caller may wait before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const QUIET: u8 = 0;
-const WRITE: u8 = 1;
-const SYNC: u8 = 2;
-
-/// A file system whose next write or sync of a segment panics.
-#[derive(Clone)]
-struct Broken {
-    inner: MemVfs,
-    at: Arc<AtomicU8>,
-}
-
-struct BrokenFile {
-    inner: MemFile,
-    at: Arc<AtomicU8>,
-    segment: bool,
-}
-
-impl Broken {
-    fn file(&self, path: &str, inner: MemFile) -> BrokenFile {
-        BrokenFile { inner, at: self.at.clone(), segment: path.ends_with(".seg") }
-    }
-}
-
-impl Vfs for Broken {
-    type File = BrokenFile;
-    const PIECE: usize = MemVfs::PIECE;
-    const HELD: usize = MemVfs::HELD;
-
-    fn create_root(&self) -> io::Result<()> {
-        self.inner.create_root()
-    }
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.inner.list(dir)
-    }
-    fn create(&self, path: &str) -> io::Result<BrokenFile> {
-        Ok(self.file(path, self.inner.create(path)?))
-    }
-    fn open(&self, path: &str, access: Access) -> io::Result<BrokenFile> {
-        Ok(self.file(path, self.inner.open(path, access)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-    fn available_space(&self) -> io::Result<u64> {
-        self.inner.available_space()
-    }
-    fn entropy(&self) -> io::Result<[u8; 16]> {
-        self.inner.entropy()
-    }
-}
-
-impl BrokenFile {
-    fn pass(&self, call: u8) {
-        if self.segment && self.at.compare_exchange(call, QUIET, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            panic!("a planted panic");
-        }
-    }
-}
-
-impl File for BrokenFile {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.pass(WRITE);
-        self.inner.write_at(buf, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.pass(SYNC);
-        self.inner.sync_data()
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.inner.sync_all()
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.inner.try_lock()
-    }
-    fn is_named(&self, path: &str) -> io::Result<bool> {
-        self.inner.is_named(path)
-    }
+/// A disk on which, from now on, the first such call on a segment panics.
+fn break_next(vfs: &MemVfs, kind: CallKind) {
+    let broken = AtomicBool::new(false);
+    vfs.set_faults(Some(Arc::new(move |call: &Call| {
+        let hits = call.kind == kind && call.path.ends_with(".seg");
+        assert!(!hits || broken.swap(true, Ordering::SeqCst), "a planted panic");
+        None
+    })));
 }
 
 fn entry(index: u64) -> Entry {
@@ -122,8 +33,8 @@ fn batch(index: u64) -> WriteBatch {
 }
 
 /// Waiting callers, callbacks and a late caller meet the panic of whoever writes.
-fn check(driver: Driver, call: u8, expected: Outcome) {
-    let vfs = Broken { inner: MemVfs::new(), at: Arc::default() };
+fn check(driver: Driver, call: CallKind, expected: Outcome) {
+    let vfs = MemVfs::new();
     let create = CreateOptions { segment_bytes: 64 << 10, ..CreateOptions::new(1, 1) };
     Engine::create_in(&vfs, &create).unwrap();
     let (engine, _) = Engine::open_in(vfs.clone(), Options { driver, ..Options::default() }).unwrap();
@@ -133,7 +44,7 @@ fn check(driver: Driver, call: u8, expected: Outcome) {
     let (told, outcomes) = mpsc::channel();
     let also = told.clone();
     engine.write_then(batch(6), move |outcome| also.send(outcome).unwrap()).unwrap();
-    vfs.at.store(call, Ordering::SeqCst);
+    break_next(&vfs, call);
     std::thread::scope(|scope| {
         for ticket in tickets {
             let told = told.clone();
@@ -145,10 +56,10 @@ fn check(driver: Driver, call: u8, expected: Outcome) {
         // Frames that settled before the panic are durable; none is said to be after it.
         assert!(outcome == expected || outcome == Outcome::Durable || outcome == Outcome::NotDurable);
     }
-    vfs.at.store(QUIET, Ordering::SeqCst);
+    vfs.set_faults(None);
     // The driver may have written what was queued before the panic was planted: then the next write meets it.
     if engine.status().poison.is_none() {
-        vfs.at.store(call, Ordering::SeqCst);
+        break_next(&vfs, call);
         assert_eq!(engine.write(batch(7)).unwrap().wait(), expected);
     }
     assert!(engine.status().poison.unwrap().contains("panicked"));
@@ -162,12 +73,12 @@ fn check(driver: Driver, call: u8, expected: Outcome) {
 
 #[test]
 fn a_write_that_panics_poisons_and_hangs_nobody() {
-    check(Driver::Caller, WRITE, Outcome::Unknown);
-    check(Driver::Threads, WRITE, Outcome::Unknown);
+    check(Driver::Caller, CallKind::Write, Outcome::Unknown);
+    check(Driver::Threads, CallKind::Write, Outcome::Unknown);
 }
 
 #[test]
 fn a_sync_that_panics_poisons_and_hangs_nobody() {
-    check(Driver::Caller, SYNC, Outcome::Unknown);
-    check(Driver::Threads, SYNC, Outcome::Unknown);
+    check(Driver::Caller, CallKind::SyncData, Outcome::Unknown);
+    check(Driver::Threads, CallKind::SyncData, Outcome::Unknown);
 }

@@ -32,9 +32,8 @@ impl<V: Vfs> Shared<V> {
         provided.inspect_err(|e| self.poison_on(e))
     }
 
-    /// Opens the segment that is needed next, and prepares others.
+    /// Prepares segments, and opens the one that is needed next.
     fn prepare(&self, most: usize) -> Result<()> {
-        self.segments.open_ahead(1)?;
         while !self.segments.add_spare(most)? {}
         self.segments.open_ahead(1)
     }

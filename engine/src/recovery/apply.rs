@@ -168,8 +168,9 @@ fn place_fresh<V: Vfs>(
 ) -> Result<Option<usize>> {
     let mut whole = None;
     for &at in unfinished {
-        if whole.is_none() && facts.segments[at].is_whole(shape)? {
+        if facts.segments[at].is_whole(shape)? {
             whole = Some(at);
+            break;
         }
     }
     let from = match (whole, spares.pop()) {
