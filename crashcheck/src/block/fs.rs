@@ -57,7 +57,7 @@ impl FileSystem {
     /// Makes it in a file of the room, and gives back the device's bytes.
     ///
     /// # Errors
-    /// [`Missing`] without its tool, or what the tool said.
+    /// [`Missing`](crate::block::room::Missing) without its tool, or what the tool said.
     pub fn make(self, room: &Room, size: u64, args: &[String]) -> anyhow::Result<Disk> {
         let path = room.file("base.img");
         let file = File::create(&path)?;
